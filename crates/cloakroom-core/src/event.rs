@@ -1,0 +1,188 @@
+//! Events: each transition and each refusal of a session yields exactly one.
+
+use std::fmt;
+
+use crate::client::Client;
+use crate::clock::Timestamp;
+use crate::record::Subject;
+use crate::seal::PepperId;
+use crate::store::Reason;
+use crate::token::Handle;
+
+/// How much an event matters to whoever watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// The ordinary course of things.
+    Info,
+    /// Worth counting: rises under attack or misconfiguration.
+    Warning,
+    /// Worth waking somebody: theft, or sessions that cannot be served.
+    Critical,
+}
+
+/// What happened. Holds no secret and no session data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// An anonymous session was made, because a visitor had something to keep.
+    Created,
+    /// A subject logged in; a new session was made.
+    LoggedIn,
+    /// The subject authenticated again; the secret was replaced at once.
+    SteppedUp,
+    /// A scheduled rotation began: a successor was handed out.
+    Renewed,
+    /// The application replaced the secret at once.
+    RotatedOnDemand,
+    /// The successor of a rotation was seen in use.
+    RotationConfirmed,
+    /// A client that does not look like the secret's first user was served without the successor.
+    StrangerNotRenewed,
+    /// The session ended by decision.
+    Ended(Reason),
+    /// A sweep cleared a session away whose time was up.
+    Expired(Reason),
+    /// A token of a session that has ended, or whose time is up, was presented.
+    UsedAfterEnd(Reason),
+    /// A retired secret came back after its grace: theft. `ended` says whether the policy ended the session.
+    Replayed {
+        /// Whether the session was ended because of it.
+        ended: bool,
+    },
+    /// A retired secret came back before its successor was in use; no alarm.
+    StalePresented,
+    /// A well-formed token that is not, or no longer known to be, one of ours.
+    UnknownToken,
+    /// The cookie holds something that cannot be a token, or more copies than are looked at.
+    MalformedToken,
+    /// Tokens of several live sessions came in one request; none was honoured.
+    AmbiguousTokens,
+    /// A session under a retired pepper was presented.
+    PepperRetired,
+    /// A record names a pepper that is not configured; the request was refused.
+    PepperUnknown(PepperId),
+    /// A record's seal does not open; the request was refused.
+    RecordTampered,
+    /// A login was refused because the subject has as many sessions as it may.
+    CapReached,
+    /// A login was refused because all sessions of the subject were ended after it began.
+    LoginSuperseded,
+    /// What a request stored was thrown away, because its session had just ended.
+    WriteDiscarded,
+    /// A request was refused because its session changed faster than it could write.
+    WriteConflict,
+    /// The store failed; the request was refused.
+    StoreFailed(crate::store::StoreErrorKind),
+    /// Clock or randomness failed; the request was refused.
+    SetupFailed,
+}
+
+impl EventKind {
+    /// A stable name, from the OWASP Logging Vocabulary where it has one.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Created => "session_created",
+            Self::LoggedIn => "authn_login_success",
+            Self::SteppedUp => "session_stepped_up",
+            Self::Renewed => "session_renewed",
+            Self::RotatedOnDemand => "session_rotated",
+            Self::RotationConfirmed => "session_rotation_confirmed",
+            Self::StrangerNotRenewed => "session_stranger",
+            Self::Ended(Reason::LoggedOut) => "session_logged_out",
+            Self::Ended(_) => "authn_token_revoked",
+            Self::Expired(_) => "session_expired",
+            Self::UsedAfterEnd(_) => "session_use_after_expire",
+            Self::Replayed { .. } => "authn_token_reuse",
+            Self::StalePresented => "session_stale_secret",
+            Self::UnknownToken => "session_unknown_token",
+            Self::MalformedToken => "session_malformed_token",
+            Self::AmbiguousTokens => "session_ambiguous_tokens",
+            Self::PepperRetired => "session_pepper_retired",
+            Self::PepperUnknown(_) => "session_pepper_unknown",
+            Self::RecordTampered => "session_record_tampered",
+            Self::CapReached => "excess_sessions_exceeded",
+            Self::LoginSuperseded => "authn_login_superseded",
+            Self::WriteDiscarded => "session_write_discarded",
+            Self::WriteConflict => "session_write_conflict",
+            Self::StoreFailed(_) => "session_store_failed",
+            Self::SetupFailed => "session_setup_failed",
+        }
+    }
+
+    /// How much it matters.
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::Replayed { .. }
+            | Self::UsedAfterEnd(Reason::Replay)
+            | Self::PepperUnknown(_)
+            | Self::RecordTampered
+            | Self::StoreFailed(_)
+            | Self::SetupFailed => Severity::Critical,
+            Self::UsedAfterEnd(_)
+            | Self::StrangerNotRenewed
+            | Self::StalePresented
+            | Self::UnknownToken
+            | Self::MalformedToken
+            | Self::AmbiguousTokens
+            | Self::PepperRetired
+            | Self::CapReached
+            | Self::LoginSuperseded
+            | Self::WriteConflict => Severity::Warning,
+            _ => Severity::Info,
+        }
+    }
+
+    /// Why the session ended, where the event has such a cause.
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Ended(reason) | Self::Expired(reason) | Self::UsedAfterEnd(reason) => Some(*reason),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One thing that happened to a session: what, to which, whose, by which client, when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The session's public name; absent where there is none, as for a malformed token.
+    pub handle: Option<Handle>,
+    /// Whose session it is, where it is known and has an owner.
+    pub subject: Option<Subject>,
+    /// The client whose request caused it; the default for what no request caused.
+    pub client: Client,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Event {
+    /// Makes an event that concerns no particular session.
+    pub const fn new(kind: EventKind, client: Client, at: Timestamp) -> Self {
+        Self { kind, handle: None, subject: None, client, at }
+    }
+
+    /// Names the session.
+    #[must_use = "this returns the changed event"]
+    pub fn of(mut self, handle: Handle, subject: Option<&Subject>) -> Self {
+        self.handle = Some(handle);
+        self.subject = subject.cloned();
+        self
+    }
+}
+
+/// Somebody who wants to know.
+///
+/// Called on the request's path, so it must not block: count, or hand the event to a queue of your own.
+pub trait Observer: Send + Sync + 'static {
+    /// Takes note of an event.
+    fn observe(&self, event: &Event);
+}

@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+
+pub mod client;
+pub mod clock;
+pub mod cookie;
+pub mod data;
+pub mod engine;
+pub mod entropy;
+pub mod error;
+pub mod event;
+pub mod lifecycle;
+pub mod policy;
+pub mod record;
+pub mod seal;
+pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod token;

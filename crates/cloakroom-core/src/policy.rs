@@ -1,0 +1,377 @@
+//! The policy: limits and intervals, with the figures of the standards and one check of all of them.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::data::is_key_name;
+use crate::store::{AtCap, Cap, SweepLimits};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What to do when a retired secret comes back after its grace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnReplay {
+    /// End the session: either of two parties is a thief, and the owner can log in again (R-052).
+    #[default]
+    Revoke,
+    /// Refuse the request and leave the session to whoever holds its current secret.
+    Refuse,
+}
+
+/// NIST's ceilings for an assurance level (SP 800-63B-4 sections 2.1.3, 2.2.3, 2.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ceiling {
+    name: &'static str,
+    absolute: Duration,
+    idle: Option<Duration>,
+    /// Whether the absolute ceiling is a SHALL that no reason lifts.
+    hard: bool,
+}
+
+const AAL1: Ceiling =
+    Ceiling { name: "AAL1", absolute: Duration::from_secs(30 * 86_400), idle: None, hard: false };
+const AAL2: Ceiling = Ceiling { name: "AAL2", absolute: DAY, idle: Some(HOUR), hard: false };
+const AAL3: Ceiling = Ceiling {
+    name: "AAL3",
+    absolute: Duration::from_secs(12 * 3600),
+    idle: Some(Duration::from_secs(900)),
+    hard: true,
+};
+
+/// The limits of sessions. [`Policy::default`] suits most applications; every figure says its default.
+///
+/// Idle and absolute limit are written into a session when it is made, so a changed policy holds for sessions that
+/// begin, or authenticate again, after the change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub(crate) idle: Duration,
+    pub(crate) absolute: Duration,
+    pub(crate) touch_interval: Duration,
+    pub(crate) rotation_interval: Option<Duration>,
+    pub(crate) rotation_grace: Duration,
+    pub(crate) recent_login: Duration,
+    pub(crate) clock_skew: Duration,
+    pub(crate) tombstone_ttl: Duration,
+    pub(crate) on_replay: OnReplay,
+    pub(crate) cap: Option<Cap>,
+    pub(crate) survives_login: Vec<String>,
+    pub(crate) data_max: usize,
+    ceiling: Ceiling,
+    beyond_nist: Option<String>,
+    without_rotation: Option<String>,
+}
+
+impl Default for Policy {
+    /// Idle 30 minutes, absolute 24 hours, rotation every 15 minutes; ceilings as for AAL1.
+    fn default() -> Self {
+        Self {
+            idle: 30 * MINUTE,
+            absolute: DAY,
+            touch_interval: MINUTE,
+            rotation_interval: Some(15 * MINUTE),
+            rotation_grace: MINUTE,
+            recent_login: 5 * MINUTE,
+            clock_skew: 5 * SECOND,
+            tombstone_ttl: HOUR,
+            on_replay: OnReplay::default(),
+            cap: None,
+            survives_login: Vec::new(),
+            data_max: 16 * 1024,
+            ceiling: AAL1,
+            beyond_nist: None,
+            without_rotation: None,
+        }
+    }
+}
+
+impl Policy {
+    /// NIST AAL1: absolute 30 days. NIST leaves the idle limit open there; ours is 24 hours.
+    pub fn aal1() -> Self {
+        Self { idle: DAY, absolute: AAL1.absolute, ceiling: AAL1, ..Self::default() }
+    }
+
+    /// NIST AAL2: absolute 24 hours, idle 1 hour.
+    pub fn aal2() -> Self {
+        Self { idle: HOUR, absolute: AAL2.absolute, ceiling: AAL2, ..Self::default() }
+    }
+
+    /// NIST AAL3: absolute 12 hours, which is a ceiling that no reason lifts; idle 15 minutes.
+    pub fn aal3() -> Self {
+        Self { idle: 15 * MINUTE, absolute: AAL3.absolute, ceiling: AAL3, ..Self::default() }
+    }
+
+    /// Ends a session after this long without user activity. Default 30 minutes (R-036).
+    #[must_use = "this returns the changed policy"]
+    pub const fn idle(mut self, limit: Duration) -> Self {
+        self.idle = limit;
+        self
+    }
+
+    /// Ends a session this long after its authentication, whatever the activity. Default 24 hours (R-037).
+    #[must_use = "this returns the changed policy"]
+    pub const fn absolute(mut self, limit: Duration) -> Self {
+        self.absolute = limit;
+        self
+    }
+
+    /// Notes activity at most this often. Default 60 seconds. A session may idle out this much early, never late.
+    #[must_use = "this returns the changed policy"]
+    pub const fn touch_interval(mut self, interval: Duration) -> Self {
+        self.touch_interval = interval;
+        self
+    }
+
+    /// Replaces the secret this often while a session is in use. Default 15 minutes (R-051).
+    #[must_use = "this returns the changed policy"]
+    pub const fn rotation_interval(mut self, interval: Duration) -> Self {
+        self.rotation_interval = Some(interval);
+        self
+    }
+
+    /// Never replaces the secret on schedule.
+    ///
+    /// # Security
+    ///
+    /// A stolen token then works until the session ends, and its theft is not noticed.
+    #[must_use = "this returns the changed policy"]
+    pub fn insecure_without_rotation(mut self, reason: impl Into<String>) -> Self {
+        self.rotation_interval = None;
+        self.without_rotation = Some(reason.into());
+        self
+    }
+
+    /// Accepts a replaced secret for this long after its successor was first seen. Default 60 seconds: browsers
+    /// write cookies to disk late.
+    #[must_use = "this returns the changed policy"]
+    pub const fn rotation_grace(mut self, grace: Duration) -> Self {
+        self.rotation_grace = grace;
+        self
+    }
+
+    /// How old an authentication may be to count as recent. Default 5 minutes (R-118).
+    #[must_use = "this returns the changed policy"]
+    pub const fn recent_login(mut self, age: Duration) -> Self {
+        self.recent_login = age;
+        self
+    }
+
+    /// How far the clocks of instances may differ: limits are shortened and graces lengthened by it. Default 5 seconds.
+    #[must_use = "this returns the changed policy"]
+    pub const fn clock_skew(mut self, skew: Duration) -> Self {
+        self.clock_skew = skew;
+        self
+    }
+
+    /// How long is remembered why a session ended. Default 1 hour.
+    #[must_use = "this returns the changed policy"]
+    pub const fn tombstone_ttl(mut self, ttl: Duration) -> Self {
+        self.tombstone_ttl = ttl;
+        self
+    }
+
+    /// What to do when a retired secret comes back after its grace. Default [`OnReplay::Revoke`].
+    #[must_use = "this returns the changed policy"]
+    pub const fn on_replay(mut self, on_replay: OnReplay) -> Self {
+        self.on_replay = on_replay;
+        self
+    }
+
+    /// Limits the live sessions of one subject, exactly, also under parallel logins. No limit by default (R-069).
+    #[must_use = "this returns the changed policy"]
+    pub const fn max_sessions(mut self, max: u32, at_cap: AtCap) -> Self {
+        self.cap = Some(Cap { max, at_cap });
+        self
+    }
+
+    /// Lists data keys that cross from the anonymous session into the one that a login makes. None by default (R-050).
+    #[must_use = "this returns the changed policy"]
+    pub fn survives_login<'a>(mut self, keys: impl IntoIterator<Item = &'a str>) -> Self {
+        self.survives_login = keys.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// The most bytes a session's data may take. Default 16 KiB, up to 1,000,000.
+    #[must_use = "this returns the changed policy"]
+    pub const fn data_max(mut self, bytes: usize) -> Self {
+        self.data_max = bytes;
+        self
+    }
+
+    /// Allows limits beyond the preset's NIST figures (but never beyond AAL3's 12 hours).
+    ///
+    /// # Security
+    ///
+    /// A token that was stolen, or a browser that was left open, works for longer than NIST finds acceptable.
+    #[must_use = "this returns the changed policy"]
+    pub fn insecure_beyond_nist(mut self, reason: impl Into<String>) -> Self {
+        self.beyond_nist = Some(reason.into());
+        self
+    }
+
+    /// How old an authentication may be to count as recent.
+    pub const fn recent(&self) -> Duration {
+        self.recent_login
+    }
+
+    /// What a sweep under this policy takes: batches of 500 entries; tombstones after their time; entries of "end all
+    /// sessions" only once every session of their time has ended.
+    pub fn sweep_limits(&self) -> SweepLimits {
+        let longest = self.absolute.max(AAL1.absolute);
+        SweepLimits { batch: 500, tombstone_ttl: self.tombstone_ttl, epoch_ttl: longest + DAY }
+    }
+
+    /// Checks every figure.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigErrors`] with every problem at once.
+    pub fn check(&self) -> Result<(), ConfigErrors> {
+        let mut problems = Vec::new();
+        let mut want = |good: bool, key: &str, value: &dyn fmt::Debug, expected: &str| {
+            if !good {
+                problems.push(Problem::new(key, &format!("{value:?}"), expected));
+            }
+        };
+        let ceiling = self.ceiling;
+        let lifted = self.beyond_nist.is_some();
+        want(self.idle >= MINUTE, "policy.idle", &self.idle, "at least 1 minute");
+        want(self.idle <= self.absolute, "policy.idle", &self.idle, "at most the absolute limit");
+        want(
+            lifted || ceiling.idle.is_none_or(|max| self.idle <= max),
+            "policy.idle",
+            &self.idle,
+            &format!("at most NIST's {:?} for {}, or insecure_beyond_nist", ceiling.idle, ceiling.name),
+        );
+        want(
+            (lifted && !ceiling.hard) || self.absolute <= ceiling.absolute,
+            "policy.absolute",
+            &self.absolute,
+            &if ceiling.hard {
+                format!("at most NIST's {:?} for {}, which nothing lifts", ceiling.absolute, ceiling.name)
+            } else {
+                format!("at most NIST's {:?} for {}, or insecure_beyond_nist", ceiling.absolute, ceiling.name)
+            },
+        );
+        want(self.absolute <= 400 * DAY, "policy.absolute", &self.absolute, "at most 400 days");
+        want(
+            self.touch_interval + self.clock_skew < self.idle,
+            "policy.touch_interval",
+            &self.touch_interval,
+            "with clock_skew less than the idle limit, or active sessions idle out",
+        );
+        want(self.clock_skew <= MINUTE, "policy.clock_skew", &self.clock_skew, "at most 1 minute");
+        want(
+            self.rotation_grace >= SECOND,
+            "policy.rotation_grace",
+            &self.rotation_grace,
+            "at least 1 second",
+        );
+        if let Some(interval) = self.rotation_interval {
+            want(
+                self.rotation_grace + self.clock_skew < interval,
+                "policy.rotation_interval",
+                &interval,
+                "longer than rotation_grace and clock_skew together",
+            );
+        }
+        want(
+            self.tombstone_ttl >= self.rotation_grace + self.clock_skew,
+            "policy.tombstone_ttl",
+            &self.tombstone_ttl,
+            "at least rotation_grace and clock_skew together",
+        );
+        want(
+            self.recent_login <= self.absolute,
+            "policy.recent_login",
+            &self.recent_login,
+            "at most the absolute limit",
+        );
+        want(self.cap.is_none_or(|cap| cap.max >= 1), "policy.max_sessions", &0, "at least 1");
+        want(
+            (1..=1_000_000).contains(&self.data_max),
+            "policy.data_max",
+            &self.data_max,
+            "1 to 1000000 bytes",
+        );
+        for key in &self.survives_login {
+            want(
+                is_key_name(key),
+                "policy.survives_login",
+                key,
+                "names of data keys: [a-z][a-z0-9_.-]{0,63}",
+            );
+        }
+        for (key, reason) in [
+            ("policy.insecure_beyond_nist", &self.beyond_nist),
+            ("policy.insecure_without_rotation", &self.without_rotation),
+        ] {
+            let empty = reason.as_ref().is_some_and(|reason| reason.trim().is_empty());
+            want(!empty, key, &"", "a reason, in words");
+        }
+        ConfigErrors::unless_empty(problems)
+    }
+}
+
+/// One setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting.
+    pub key: String,
+    /// What it is.
+    pub value: String,
+    /// What was expected.
+    pub expected: String,
+}
+
+impl Problem {
+    /// Describes a problem.
+    pub fn new(key: &str, value: &str, expected: &str) -> Self {
+        Self { key: key.to_owned(), value: value.to_owned(), expected: expected.to_owned() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?}: expected {}", self.key, self.value, self.expected)
+    }
+}
+
+/// Every problem of a configuration, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<Problem>);
+
+impl ConfigErrors {
+    /// An error if there are problems.
+    ///
+    /// # Errors
+    ///
+    /// Itself, if `problems` is not empty.
+    pub fn unless_empty(problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+    }
+
+    /// The problems.
+    pub fn problems(&self) -> &[Problem] {
+        &self.0
+    }
+
+    /// These problems and those of another check.
+    #[must_use = "this returns all problems"]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} setting(s) cannot be used", self.0.len())?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
