@@ -1,0 +1,83 @@
+//! Sessions seen from outside a request: for administrators, and for jobs such as disabling an account.
+
+use std::sync::Arc;
+
+use cloakroom_core::client::Client;
+use cloakroom_core::event::{Event, EventKind};
+use cloakroom_core::record::{Record, Subject};
+use cloakroom_core::store::Reason;
+use cloakroom_core::token::Handle;
+
+use crate::error::SessionError;
+use crate::info::SessionInfo;
+use crate::layer::Shared;
+
+/// The sessions of all users. From [`SessionLayer::sessions`](crate::SessionLayer::sessions).
+///
+/// Whoever holds this can end anybody's session, but not use it: no token can be had from here.
+#[derive(Clone)]
+pub struct Sessions {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Sessions {
+    /// The live sessions of a subject, the one last active first.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Value`] for a subject that cannot be one; [`SessionError::Store`].
+    pub async fn list(&self, subject: impl Into<Arc<str>>) -> Result<Vec<SessionInfo>, SessionError> {
+        self.shared.list(&Subject::new(subject)?, None).await
+    }
+
+    /// Ends one session, whosever it is. Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Store`].
+    pub async fn end(&self, handle: Handle) -> Result<bool, SessionError> {
+        let now = self.shared.now()?;
+        let removed = self.shared.store.remove(handle, Reason::Revoked, now).await?;
+        if let Some(record) = &removed {
+            self.shared.observe(&ended(record, Reason::Revoked, now));
+        }
+        Ok(removed.is_some())
+    }
+
+    /// Ends all sessions of a subject, and beats every login of theirs that is under way: what an application calls when an
+    /// account is disabled or its password changes. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Value`] for a subject that cannot be one; [`SessionError::Store`].
+    pub async fn end_all(&self, subject: impl Into<Arc<str>>) -> Result<usize, SessionError> {
+        let subject = Subject::new(subject)?;
+        let now = self.shared.now()?;
+        let ended = self.shared.store.remove_all(&subject, None, Reason::RevokedAll, now).await?;
+        for handle in &ended {
+            let event = Event::new(EventKind::Ended(Reason::RevokedAll), Client::default(), now);
+            self.shared.observe(&event.of(*handle, Some(&subject)));
+        }
+        Ok(ended.len())
+    }
+
+    /// Clears away what has expired, and reports each session. The layer does so by itself every ten seconds where it runs
+    /// on tokio; call this from a timer of your own where it does not.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Store`], [`SessionError::Clock`].
+    pub async fn sweep(&self) -> Result<usize, SessionError> {
+        self.shared.sweep().await
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sessions")
+    }
+}
+
+fn ended(record: &Record, reason: Reason, now: cloakroom_core::clock::Timestamp) -> Event {
+    Event::new(EventKind::Ended(reason), Client::default(), now).of(record.handle(), record.subject())
+}

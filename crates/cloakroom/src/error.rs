@@ -1,0 +1,130 @@
+//! What can go wrong in an application's session calls.
+
+use cloakroom_core::clock::ClockError;
+use cloakroom_core::error::{ChangeError, EngineError};
+use cloakroom_core::record::ValueError;
+use cloakroom_core::store::{Fault, StoreError};
+use http::{HeaderValue, Response, StatusCode, header};
+
+/// Seconds that a client is asked to wait after a 503.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// A session call failed.
+///
+/// The text is for logs. What a client may see is in [`SessionError::status`] and [`SessionError::public_text`], which
+/// tell nothing about sessions, stores or keys. As an axum response it is exactly that.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The store failed. Nothing is known of the session, which is not the same as "no session".
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A rule forbids it, or a record cannot be trusted.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The time cannot be read.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// A value given by the application is not acceptable.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// The value under one data key has another shape than its type now; other keys are not affected.
+    #[error(transparent)]
+    Data(#[from] ChangeError),
+    /// The subject has as many sessions as the policy allows, and the policy denies one more.
+    #[error("the subject has as many sessions as it may")]
+    CapReached,
+    /// All sessions of the subject were ended after this login began: it must begin again.
+    #[error("all sessions of the subject were ended after this login began")]
+    LoginSuperseded,
+    /// The session changed faster than this request could write.
+    #[error("the session changed too often while the request tried to write")]
+    Conflict,
+    /// The call needs somebody who is logged in.
+    #[error("nobody is logged in")]
+    NotAuthenticated,
+    /// The call needs an authentication that is more recent.
+    #[error("the last authentication is too long ago")]
+    NotRecent,
+    /// The response has started; nothing can be changed any more.
+    #[error("the session was changed after the response had started")]
+    AfterResponse,
+    /// Another lifecycle call of the same request is under way.
+    #[error("another lifecycle call of this request is under way")]
+    Busy,
+    /// The request did not come through a `SessionLayer`.
+    #[error("the route is not below a SessionLayer")]
+    NoLayer,
+}
+
+impl SessionError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Store(error) => error.fault(),
+            Self::Engine(error) => error.fault(),
+            Self::Clock(_) => Fault::Setup,
+            Self::Conflict => Fault::Store,
+            Self::CapReached | Self::LoginSuperseded | Self::NotAuthenticated | Self::NotRecent => {
+                Fault::Client
+            }
+            Self::Value(_) | Self::Data(_) | Self::AfterResponse | Self::Busy | Self::NoLayer => {
+                Fault::Caller
+            }
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub const fn may_retry(&self) -> bool {
+        match self {
+            Self::Store(error) => error.may_retry(),
+            Self::Engine(error) => error.may_retry(),
+            Self::Clock(_) | Self::Conflict => true,
+            _ => false,
+        }
+    }
+
+    /// The status for the client: 503 where store or machine failed, 401 and 403 where a login is missing or too old, 409
+    /// where a login or change was overtaken, 500 for a mistake in the application.
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
+            Self::NotRecent | Self::CapReached => StatusCode::FORBIDDEN,
+            Self::LoginSuperseded | Self::Engine(EngineError::Superseded) => StatusCode::CONFLICT,
+            _ => match self.fault() {
+                Fault::Store | Fault::Setup => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        }
+    }
+
+    /// One sentence for the client, which reveals nothing.
+    pub fn public_text(&self) -> &'static str {
+        match self.status() {
+            StatusCode::UNAUTHORIZED => "Please sign in.",
+            StatusCode::FORBIDDEN if matches!(self, Self::NotRecent) => "Please sign in again to go on.",
+            StatusCode::FORBIDDEN => "You are signed in in too many places.",
+            StatusCode::CONFLICT => "Something changed meanwhile. Please try again.",
+            StatusCode::SERVICE_UNAVAILABLE => "Please try again in a moment.",
+            _ => "Something went wrong.",
+        }
+    }
+
+    /// The response for the client: status, text, `Retry-After` with a 503, and never a cookie.
+    pub fn response<B: From<&'static str>>(&self) -> Response<B> {
+        let mut response = Response::new(B::from(self.public_text()));
+        self.mark(&mut response);
+        response
+    }
+
+    /// Sets status and header fields of a response that says this error.
+    pub(crate) fn mark<B>(&self, response: &mut Response<B>) {
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The layer: the parts of a deployment, put together and checked.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use cloakroom_core::clock::{Clock, Timestamp};
+use cloakroom_core::cookie::CookieOptions;
+use cloakroom_core::engine::{Activity, Engine};
+use cloakroom_core::entropy::Entropy;
+use cloakroom_core::event::{Event, EventKind, Observer};
+use cloakroom_core::policy::{ConfigErrors, Policy};
+use cloakroom_core::seal::{Pepper, Peppers};
+use cloakroom_core::store::{BySubject, Sweep};
+use http::{Extensions, HeaderMap, Method, Request, Uri};
+
+use crate::erased::SharedStore;
+use crate::error::SessionError;
+use crate::observe::TracingObserver;
+use crate::service::SessionService;
+use crate::system::{SystemClock, SystemEntropy};
+
+/// The head of a request, for deciding what kind of activity it is and where it came from.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub uri: &'a Uri,
+    /// The header fields. Anybody can send any of them.
+    pub headers: &'a HeaderMap,
+    /// What outer layers have put beside the request, such as the address of the connection.
+    pub extensions: &'a Extensions,
+}
+
+impl<'a> RequestHead<'a> {
+    pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+type AddressOf = Arc<dyn Fn(RequestHead<'_>) -> Option<IpAddr> + Send + Sync>;
+type ActivityOf = Arc<dyn Fn(RequestHead<'_>) -> Activity + Send + Sync>;
+
+/// What all requests of a deployment share.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) store: SharedStore,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) address_of: Option<AddressOf>,
+    pub(crate) activity_of: Option<ActivityOf>,
+    /// Set once the background sweep runs, or shall never run.
+    pub(crate) sweeping: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn observe(&self, event: &Event) {
+        self.observer.observe(event);
+    }
+
+    /// Reports an error that refuses a request.
+    pub(crate) fn report(&self, error: &SessionError, mut event: Event) {
+        use cloakroom_core::error::EngineError;
+        event.kind = match error {
+            SessionError::Store(error) => EventKind::StoreFailed(error.kind()),
+            SessionError::Engine(EngineError::Tampered { handle }) => {
+                event.handle = Some(*handle);
+                EventKind::RecordTampered
+            }
+            SessionError::Engine(EngineError::PepperUnknown { handle, pepper }) => {
+                event.handle = Some(*handle);
+                EventKind::PepperUnknown(*pepper)
+            }
+            SessionError::Engine(EngineError::Entropy(_)) | SessionError::Clock(_) => EventKind::SetupFailed,
+            SessionError::Conflict => EventKind::WriteConflict,
+            SessionError::CapReached => EventKind::CapReached,
+            SessionError::LoginSuperseded => EventKind::LoginSuperseded,
+            _ => return,
+        };
+        self.observe(&event);
+    }
+
+    pub(crate) fn now(&self) -> Result<Timestamp, SessionError> {
+        Ok(self.clock.now()?)
+    }
+}
+
+/// Adds sessions to a tower service, such as an axum `Router`.
+///
+/// ```
+/// use cloakroom::{MemoryStore, SessionLayer};
+///
+/// let app: axum::Router = axum::Router::new().layer(SessionLayer::new(MemoryStore::new()));
+/// ```
+///
+/// Does nothing for a request whose handler does not ask for its session: no look-up, no cookie, no field.
+#[derive(Clone)]
+pub struct SessionLayer {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl SessionLayer {
+    /// Uses a store, and defaults for everything else: [`Policy::default`], the cookie `__Host-Http-sid`, no pepper, the
+    /// system's clock and randomness, events to `tracing`.
+    pub fn new(store: impl BySubject + Sweep) -> Self {
+        Self::builder(store).with_engine(Engine::default())
+    }
+
+    /// Begins with a store, to change some of the defaults.
+    pub fn builder(store: impl BySubject + Sweep) -> SessionLayerBuilder {
+        SessionLayerBuilder {
+            store: Arc::new(store),
+            policy: Policy::default(),
+            cookie: CookieOptions::default(),
+            peppers: None,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            observer: Arc::new(TracingObserver),
+            address_of: None,
+            activity_of: None,
+            sweep: true,
+        }
+    }
+
+    /// The sessions of all users, for administrators and for what happens outside a request.
+    pub fn sessions(&self) -> crate::admin::Sessions {
+        crate::admin::Sessions { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        self.shared.engine.policy()
+    }
+}
+
+impl fmt::Debug for SessionLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer").field("engine", &self.shared.engine).finish_non_exhaustive()
+    }
+}
+
+impl<S> tower_layer::Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> SessionService<S> {
+        SessionService { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Collects what a [`SessionLayer`] is made of.
+#[must_use = "a builder does nothing until it is built"]
+pub struct SessionLayerBuilder {
+    store: SharedStore,
+    policy: Policy,
+    cookie: CookieOptions,
+    peppers: Option<Peppers>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    observer: Arc<dyn Observer>,
+    address_of: Option<AddressOf>,
+    activity_of: Option<ActivityOf>,
+    sweep: bool,
+}
+
+impl SessionLayerBuilder {
+    /// Sets the policy. Default: [`Policy::default`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets the cookie. Default: `__Host-Http-sid` with `Path=/; Secure; HttpOnly; SameSite=Lax`.
+    pub fn cookie(mut self, cookie: CookieOptions) -> Self {
+        self.cookie = cookie;
+        self
+    }
+
+    /// Sets the peppers. Default: none, so that whoever can write to the store can make sessions.
+    pub fn peppers(mut self, peppers: Peppers) -> Self {
+        self.peppers = Some(peppers);
+        self
+    }
+
+    /// Sets the observer of events. Default: [`TracingObserver`].
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Arc::new(observer);
+        self
+    }
+
+    /// Says how to find the client's address. Default: unknown.
+    ///
+    /// # Security
+    ///
+    /// Return only an address that a client cannot choose: that of the connection, or one that your own proxy
+    /// has written and always overwrites (R-106).
+    pub fn client_address(
+        mut self,
+        address_of: impl Fn(RequestHead<'_>) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
+        self.address_of = Some(Arc::new(address_of));
+        self
+    }
+
+    /// Says which requests are no user activity, such as polling: they do not move the idle timer (R-045). Default:
+    /// every request is user activity. A handler can say so too: [`Session::mark_passive`](crate::Session::mark_passive).
+    pub fn activity(
+        mut self,
+        activity_of: impl Fn(RequestHead<'_>) -> Activity + Send + Sync + 'static,
+    ) -> Self {
+        self.activity_of = Some(Arc::new(activity_of));
+        self
+    }
+
+    /// Sets the clock. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the source of randomness. Default: [`SystemEntropy`].
+    ///
+    /// # Security
+    ///
+    /// Every token is drawn from it.
+    pub fn entropy(mut self, entropy: impl Entropy) -> Self {
+        self.entropy = Arc::new(entropy);
+        self
+    }
+
+    /// Does not sweep in the background. For a store that clears itself, or where another process sweeps; otherwise
+    /// expired sessions, though refused, pile up.
+    pub const fn without_sweeping(mut self) -> Self {
+        self.sweep = false;
+        self
+    }
+
+    /// Checks the parts and puts them together.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigErrors`] with every problem at once.
+    pub fn build(mut self) -> Result<SessionLayer, ConfigErrors> {
+        let policy = std::mem::take(&mut self.policy);
+        let cookie = std::mem::take(&mut self.cookie).build();
+        let peppers = self.peppers.take().unwrap_or_else(|| Peppers::new(Pepper::none()));
+        let cookie = match (policy.check(), cookie) {
+            (Ok(()), Ok(cookie)) => cookie,
+            (Ok(()), Err(errors)) | (Err(errors), Ok(_)) => return Err(errors),
+            (Err(errors), Err(more)) => return Err(errors.and(more)),
+        };
+        let engine = Engine::new(policy, cookie, peppers)?;
+        Ok(self.with_engine(engine))
+    }
+
+    fn with_engine(self, engine: Engine) -> SessionLayer {
+        SessionLayer {
+            shared: Arc::new(Shared {
+                engine,
+                store: self.store,
+                clock: self.clock,
+                entropy: self.entropy,
+                observer: self.observer,
+                address_of: self.address_of,
+                activity_of: self.activity_of,
+                sweeping: AtomicBool::new(!self.sweep),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for SessionLayerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayerBuilder")
+            .field("policy", &self.policy)
+            .field("cookie", &self.cookie)
+            .finish_non_exhaustive()
+    }
+}

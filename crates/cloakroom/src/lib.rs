@@ -1,0 +1,45 @@
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod commit;
+mod erased;
+mod error;
+#[cfg(feature = "axum")]
+mod extract;
+mod info;
+mod key;
+mod layer;
+mod lifecycle;
+mod memory;
+mod observe;
+mod service;
+mod session;
+mod signed_out;
+mod slot;
+mod sweeper;
+mod system;
+
+pub use cloakroom_core as core;
+pub use cloakroom_core::cookie::{CookieOptions, SameSite};
+pub use cloakroom_core::engine::Activity;
+pub use cloakroom_core::event::{Event, EventKind, Observer, Severity};
+pub use cloakroom_core::policy::{ConfigErrors, OnReplay, Policy};
+pub use cloakroom_core::record::{Authentication, Level, Subject};
+pub use cloakroom_core::seal::{Pepper, PepperId, Peppers};
+pub use cloakroom_core::store::AtCap;
+pub use cloakroom_core::token::Handle;
+
+pub use self::admin::Sessions;
+pub use self::error::SessionError;
+#[cfg(feature = "axum")]
+pub use self::extract::{Authenticated, RecentLogin};
+pub use self::info::SessionInfo;
+pub use self::key::Key;
+pub use self::layer::{RequestHead, SessionLayer, SessionLayerBuilder};
+pub use self::lifecycle::Login;
+pub use self::memory::MemoryStore;
+pub use self::observe::TracingObserver;
+pub use self::service::{ResponseFuture, SessionService};
+pub use self::session::Session;
+pub use self::signed_out::SignedOut;
+pub use self::system::{SystemClock, SystemEntropy};

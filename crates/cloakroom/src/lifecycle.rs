@@ -1,0 +1,304 @@
+//! Lifecycle calls: they act at once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cloakroom_core::error::EngineError;
+use cloakroom_core::event::{Event, EventKind};
+use cloakroom_core::lifecycle::Rotation;
+use cloakroom_core::record::{Level, Proof, Subject};
+use cloakroom_core::store::{Found, Inserted, Reason, Replaced, Since, StoreError};
+use cloakroom_core::token::Handle;
+
+use crate::error::SessionError;
+use crate::info::SessionInfo;
+use crate::session::Session;
+use crate::slot::Act;
+
+/// How often a call tries again after a conflict, or after drawing a handle that was taken.
+pub(crate) const TRIES: usize = 8;
+
+/// A login that has begun: check the credentials, then [`complete`](Login::complete) it.
+///
+/// An "end all sessions" of the same subject that happens in between wins: the login is refused.
+#[must_use = "nobody is logged in until the login is completed"]
+pub struct Login {
+    session: Session,
+    subject: Subject,
+    proof: Proof,
+    since: Since,
+}
+
+impl Login {
+    /// States the assurance level that the credentials reached. Default: [`Level::ONE`].
+    pub fn level(mut self, level: Level) -> Self {
+        self.proof = self.proof.level(level);
+        self
+    }
+
+    /// States the methods that were used, such as `["pwd", "otp"]`.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Value`] for more than 8, or for names that are not 1 to 16 of `a` to `z`, digits, `-` and `_`.
+    pub fn methods<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, SessionError> {
+        self.proof = self.proof.methods(names)?;
+        Ok(self)
+    }
+
+    /// Logs in: ends whatever session the request presented, then makes a new one with a new token.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::LoginSuperseded`] and [`SessionError::CapReached`] refuse the login; the presented session has ended all the same.
+    /// [`SessionError::Store`]: whoever was logged in is logged out or not, but nobody new is logged in.
+    pub async fn complete(self) -> Result<(), SessionError> {
+        let mut act = self.session.slot.act()?;
+        match self.run(&mut act).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(act.refuse(error)),
+        }
+    }
+
+    async fn run(self, act: &mut Act) -> Result<(), SessionError> {
+        let (changes, since) = self.session.slot.with(|loaded| {
+            // A request's own "end all sessions" renews its admission.
+            let own = loaded.own_epochs.iter().rev().find(|(subject, _)| *subject == self.subject);
+            Ok((loaded.changes.clone(), own.map_or(self.since, |(_, epoch)| Since::Epoch(*epoch))))
+        })?;
+        let who = (self.subject, self.proof);
+        let now = act.shared().now()?;
+        let entropy = Arc::clone(&act.shared().entropy);
+        let mut login = act.shared().engine.log_in(&act.resumed, &changes, who, since, now, &*entropy)?;
+        if !login.end().is_empty() {
+            act.end(login.end(), Reason::Superseded).await?;
+        }
+        act.resumed.all_ended();
+        act.publish(|loaded| {
+            loaded.changes.clear();
+            loaded.view = None;
+        })?;
+        for _ in 0..TRIES {
+            match act.shared().store.insert(login.record().clone(), login.admission()).await? {
+                Inserted::Inserted { evicted } => {
+                    let subject = login.record().subject().cloned();
+                    act.resumed.logged_in(login, now);
+                    act.publish(|_| {})?;
+                    for handle in evicted {
+                        let kind = EventKind::Ended(Reason::Evicted);
+                        let event = Event::new(kind, act.resumed.facts().client, now);
+                        act.shared().observe(&event.of(handle, subject.as_ref()));
+                    }
+                    return Ok(());
+                }
+                Inserted::Superseded => return Err(SessionError::LoginSuperseded),
+                Inserted::CapReached => return Err(SessionError::CapReached),
+                Inserted::HandleTaken => login = act.shared().engine.redraw(login, &*entropy)?,
+            }
+        }
+        Err(StoreError::unavailable("every new handle was taken").into())
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Begins a login, before the credentials are checked. `subject` is whoever wants to log in: 1 to 255 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Value`] for a subject that cannot be one; [`SessionError::Store`].
+    pub async fn begin_login(&self, subject: impl Into<Arc<str>>) -> Result<Login, SessionError> {
+        let subject = Subject::new(subject)?;
+        let epoch = match self.slot.shared.store.epoch(&subject).await {
+            Ok(epoch) => epoch,
+            Err(error) => return Err(self.slot.act()?.refuse(error.into())),
+        };
+        Ok(Login { session: self.clone(), subject, proof: Proof::default(), since: Since::Epoch(epoch) })
+    }
+
+    /// Begins and completes a login in one, for those who have nothing to verify in between.
+    ///
+    /// Loses against an "end all sessions" that is younger than the request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Login::complete`]; [`SessionError::Value`] for a subject that cannot be one.
+    pub async fn log_in(&self, subject: impl Into<Arc<str>>) -> Result<(), SessionError> {
+        let since = Since::Arrival(self.slot.arrived?);
+        let subject = Subject::new(subject)?;
+        Login { session: self.clone(), subject, proof: Proof::default(), since }.complete().await
+    }
+
+    /// Records that the subject has authenticated again, for instance with a second factor: sets time, level and methods,
+    /// starts both limits anew and replaces the secret at once.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NotAuthenticated`]; [`SessionError::Value`] for methods that cannot be such; [`SessionError::Engine`]
+    /// with [`EngineError::Superseded`] if the session ended or its secret was replaced meanwhile; [`SessionError::Store`].
+    pub async fn step_up<'a>(
+        &self,
+        level: Level,
+        methods: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), SessionError> {
+        let proof = Proof::default().level(level).methods(methods)?;
+        self.require_authenticated()?;
+        self.replace_secret(Some(proof)).await
+    }
+
+    /// Replaces the secret at once and refuses the old one: after a change of role or rights.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Engine`] with [`EngineError::Superseded`] if there is no session, or no more; [`SessionError::Store`].
+    pub async fn rotate(&self) -> Result<(), SessionError> {
+        self.replace_secret(None).await
+    }
+
+    async fn replace_secret(&self, proof: Option<Proof>) -> Result<(), SessionError> {
+        let mut act = self.slot.act()?;
+        match rotate(&mut act, proof).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(act.refuse(error)),
+        }
+    }
+
+    /// Logs out: ends the session on the server, removes the cookie, and tells the browser to clear what it keeps of
+    /// the site. Redirect to a [`SignedOut`](crate::SignedOut) response afterwards.
+    ///
+    /// Changes of this request that are not written yet are thrown away.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Store`]: nobody can tell whether the session has ended; say so and let the user try again.
+    pub async fn log_out(&self) -> Result<(), SessionError> {
+        let mut act = self.slot.act()?;
+        match act.end(&act.resumed.to_log_out(), Reason::LoggedOut).await {
+            Ok(removed) => {
+                act.resumed.logged_out(removed);
+                act.publish(leave)
+            }
+            Err(error) => Err(act.refuse(error)),
+        }
+    }
+
+    /// Ends all other sessions of whoever is logged in, and beats every login of theirs that is under way. Returns how many
+    /// there were.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NotAuthenticated`], [`SessionError::Store`].
+    pub async fn log_out_others(&self) -> Result<usize, SessionError> {
+        let keep = self.handle();
+        let mut act = self.slot.act()?;
+        Ok(self.end_all(&mut act, keep).await?.len())
+    }
+
+    /// Ends all sessions of whoever is logged in, this one included, and beats every login of theirs that is under way. Returns
+    /// how many there were. What [`Session::log_out`] says of cookie and browser holds here too.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NotAuthenticated`], [`SessionError::Store`].
+    pub async fn log_out_everywhere(&self) -> Result<usize, SessionError> {
+        let own = self.handle();
+        let mut act = self.slot.act()?;
+        let ended = self.end_all(&mut act, None).await?;
+        act.resumed.logged_out(own.is_some_and(|own| ended.contains(&own)));
+        act.publish(leave)?;
+        Ok(ended.len())
+    }
+
+    async fn end_all(&self, act: &mut Act, keep: Option<Handle>) -> Result<Vec<Handle>, SessionError> {
+        let subject = act.resumed.subject().cloned().ok_or(SessionError::NotAuthenticated)?;
+        let now = act.shared().now()?;
+        let outcome = act.shared().store.remove_all(&subject, keep, Reason::RevokedAll, now).await;
+        let ended = outcome.map_err(|error| act.refuse(error.into()))?;
+        for &handle in &ended {
+            let event = Event::new(EventKind::Ended(Reason::RevokedAll), act.resumed.facts().client, now);
+            act.shared().observe(&event.of(handle, Some(&subject)));
+        }
+        let epoch = act.shared().store.epoch(&subject).await.map_err(|error| act.refuse(error.into()))?;
+        self.slot.with(|loaded| {
+            loaded.own_epochs.push((subject, epoch));
+            Ok(())
+        })?;
+        Ok(ended)
+    }
+
+    /// The live sessions of whoever is logged in: this one first, then the one last active.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NotAuthenticated`], [`SessionError::Store`].
+    pub async fn list(&self) -> Result<Vec<SessionInfo>, SessionError> {
+        let subject = self.require_authenticated()?;
+        self.slot.shared.list(&subject, self.handle()).await
+    }
+
+    /// Ends another session of whoever is logged in. Returns whether there was one: somebody else's is not theirs to end.
+    ///
+    /// Demand a recent authentication before: [`Session::require_recent`].
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NotAuthenticated`], [`SessionError::Store`].
+    pub async fn end(&self, handle: Handle) -> Result<bool, SessionError> {
+        if self.handle() == Some(handle) {
+            self.log_out().await?;
+            return Ok(true);
+        }
+        let subject = self.require_authenticated()?;
+        let act = self.slot.act()?;
+        let run = async {
+            match act.shared().store.find(handle).await? {
+                Found::Live(record) if record.subject() == Some(&subject) => {
+                    act.end(&[handle], Reason::Revoked).await
+                }
+                _ => Ok(false),
+            }
+        };
+        run.await.map_err(|error| act.refuse(error))
+    }
+}
+
+/// What a logout leaves of a request.
+fn leave(loaded: &mut crate::slot::Loaded) {
+    loaded.changes.clear();
+    loaded.view = None;
+    loaded.clear_site_data = true;
+}
+
+async fn rotate(act: &mut Act, proof: Option<Proof>) -> Result<(), SessionError> {
+    let entropy = Arc::clone(&act.shared().entropy);
+    for _ in 0..TRIES {
+        let now = act.shared().now()?;
+        let engine = &act.shared().engine;
+        let rotation: Rotation = match proof.clone() {
+            Some(proof) => engine.step_up(&act.resumed, proof, now, &*entropy)?,
+            None => engine.rotate(&act.resumed, now, &*entropy)?,
+        };
+        let handle = rotation.record().handle();
+        match act.shared().store.replace(rotation.expected(), rotation.record().clone()).await? {
+            Replaced::Replaced => {
+                act.resumed.rotated(rotation, now);
+                return act.publish(|_| {});
+            }
+            Replaced::Gone => return Err(EngineError::Superseded.into()),
+            Replaced::Stale => {
+                // Somebody else wrote: go on only if our secret is still a valid one.
+                let found = act.shared().store.find(handle).await?;
+                let now = act.shared().now()?;
+                let mut resumed = act.resumed.clone();
+                act.shared().engine.reverify(&mut resumed, found, now)?;
+                act.resumed = resumed;
+            }
+        }
+    }
+    Err(SessionError::Conflict)
+}

@@ -1,0 +1,148 @@
+//! A store in this process's memory.
+
+mod shard;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cloakroom_core::clock::Timestamp;
+use cloakroom_core::record::{Record, Subject, Version};
+use cloakroom_core::store::{
+    Admission, BySubject, Epoch, Found, Inserted, Reason, Replaced, Store, StoreError, Sweep, SweepLimits,
+    SweepReport,
+};
+use cloakroom_core::token::Handle;
+
+use self::shard::Shard;
+
+const SHARDS: usize = 64;
+
+/// Keeps sessions in this process's memory.
+///
+/// For one process whose sessions may end with it: a restart signs everybody out. Holds the same sealed records that a
+/// database would. All promises of [`Store`] hold, "gone is final" among them, for as long as the process lives.
+///
+/// Bounded: the store is the authority, so it never drops a session to make room. When it is full,
+/// [`StoreErrorKind::Full`](cloakroom_core::store::StoreErrorKind::Full) refuses new sessions with 503 and the existing ones
+/// go on.
+///
+/// All sessions of a subject carry the same tag in their handles and so lie in the same of 64 shards: every operation takes
+/// one lock, for a time that does not depend on the number of sessions.
+#[derive(Debug)]
+pub struct MemoryStore {
+    shards: Box<[Mutex<Shard>]>,
+    /// Where the next sweep begins, so that a small batch gets round to all shards.
+    next_sweep: AtomicUsize,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// Sessions and tombstones that a store holds unless told otherwise: some 200 MB when full of small sessions.
+    pub const DEFAULT_CAPACITY: usize = 500_000;
+
+    /// Makes a store for up to [`MemoryStore::DEFAULT_CAPACITY`] entries.
+    pub fn new() -> Self {
+        Self::with_capacity(Self::DEFAULT_CAPACITY)
+    }
+
+    /// Makes a store for up to about `entries` sessions and tombstones: each of the 64 shards takes its share, rounded up.
+    pub fn with_capacity(entries: usize) -> Self {
+        let room = entries.div_ceil(SHARDS).max(1);
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(room))).collect(),
+            next_sweep: AtomicUsize::new(0),
+        }
+    }
+
+    /// Sessions in the store, expired ones included until they are swept.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).live()).sum()
+    }
+
+    /// Whether the store holds no session.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, tag: u16) -> Result<MutexGuard<'_, Shard>, StoreError> {
+        self.shards
+            .get(usize::from(tag) % SHARDS)
+            .map(lock)
+            .ok_or_else(|| StoreError::unavailable("no such shard"))
+    }
+}
+
+// Each critical section leaves the shard whole at every step that could panic, so a poisoned lock is a good one.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store for MemoryStore {
+    async fn find(&self, handle: Handle) -> Result<Found, StoreError> {
+        self.shard(handle.tag())?.find(handle)
+    }
+
+    async fn insert(&self, record: Record, admission: Admission) -> Result<Inserted, StoreError> {
+        self.shard(record.handle().tag())?.insert(&record, &admission)
+    }
+
+    async fn replace(&self, expected: Version, record: Record) -> Result<Replaced, StoreError> {
+        self.shard(record.handle().tag())?.replace(expected, &record)
+    }
+
+    async fn remove(
+        &self,
+        handle: Handle,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Option<Record>, StoreError> {
+        self.shard(handle.tag())?.remove(handle, reason, now)
+    }
+
+    async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
+        self.shard(handle.tag())?.touch(handle, seen);
+        Ok(())
+    }
+}
+
+impl BySubject for MemoryStore {
+    async fn list(&self, subject: &Subject) -> Result<Vec<Record>, StoreError> {
+        self.shard(Handle::tag_of(subject))?.list(subject)
+    }
+
+    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
+        Ok(self.shard(Handle::tag_of(subject))?.epoch(subject))
+    }
+
+    async fn remove_all(
+        &self,
+        subject: &Subject,
+        keep: Option<Handle>,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Vec<Handle>, StoreError> {
+        self.shard(Handle::tag_of(subject))?.remove_all(subject, keep, reason, now)
+    }
+}
+
+impl Sweep for MemoryStore {
+    async fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Result<SweepReport, StoreError> {
+        let mut report = SweepReport::default();
+        let mut left = limits.batch.max(1);
+        let first = self.next_sweep.fetch_add(1, Ordering::Relaxed);
+        for offset in 0..SHARDS {
+            let Some(shard) = self.shards.get(first.wrapping_add(offset) % SHARDS) else { continue };
+            left -= lock(shard).sweep(now, &limits, left, &mut report)?;
+            if left == 0 {
+                report.more = true;
+                break;
+            }
+        }
+        Ok(report)
+    }
+}

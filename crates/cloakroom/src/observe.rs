@@ -1,0 +1,32 @@
+//! Where events go unless told otherwise: to `tracing`.
+
+use cloakroom_core::event::{Event, Observer, Severity};
+
+/// Writes each event as one `tracing` event with the target `cloakroom`: error, warn or info by its severity.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TracingObserver;
+
+impl Observer for TracingObserver {
+    fn observe(&self, event: &Event) {
+        // Fields, not text: whatever writes them out escapes control characters.
+        macro_rules! write_event {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "cloakroom",
+                    event = event.kind.name(),
+                    session = event.handle.map(tracing::field::display),
+                    subject = event.subject.as_ref().map(tracing::field::debug),
+                    reason = event.kind.reason().map(|reason| reason.name()),
+                    client = %event.client,
+                    network = event.client.network.map(tracing::field::display),
+                    at_ms = event.at.as_millis(),
+                )
+            };
+        }
+        match event.kind.severity() {
+            Severity::Info => write_event!(info),
+            Severity::Warning => write_event!(warn),
+            _ => write_event!(error),
+        }
+    }
+}

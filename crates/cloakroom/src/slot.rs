@@ -1,0 +1,245 @@
+//! The place beside a request where its session is, once somebody asks for it.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cloakroom_core::client::Client;
+use cloakroom_core::clock::{ClockError, Timestamp};
+use cloakroom_core::data::{Changes, DataMap};
+use cloakroom_core::engine::{Activity, Facts, Presented, Resumed};
+use cloakroom_core::event::{Event, EventKind};
+use cloakroom_core::record::Subject;
+use cloakroom_core::store::{Epoch, Reason};
+use http::{HeaderValue, Request, header};
+
+use crate::error::SessionError;
+use crate::layer::{RequestHead, Shared};
+
+/// One request's session: what it presented, and what has become of it.
+pub(crate) struct Slot {
+    pub(crate) shared: Arc<Shared>,
+    presented: Presented,
+    user_agent: Option<HeaderValue>,
+    address: Option<IpAddr>,
+    activity: Activity,
+    pub(crate) arrived: Result<Timestamp, ClockError>,
+    state: Mutex<State>,
+}
+
+/// Cloned into the request's extensions.
+#[derive(Clone)]
+pub(crate) struct SlotHandle(pub(crate) Arc<Slot>);
+
+enum State {
+    /// Nobody has asked: the response is passed on as it is.
+    Untouched,
+    /// Somebody has asked, and the answer was an error.
+    Failed,
+    Loaded(Box<Loaded>),
+    /// The response has started.
+    Closed,
+}
+
+/// A loaded session, and what the request wants of it.
+pub(crate) struct Loaded {
+    pub(crate) resumed: Resumed,
+    /// The data as this request sees it; opened when first asked for.
+    pub(crate) view: Option<DataMap>,
+    pub(crate) changes: Changes,
+    /// Whether a lifecycle call is under way.
+    acting: bool,
+    /// Whether the response tells the browser to clear what it keeps.
+    pub(crate) clear_site_data: bool,
+    /// The epochs left by this request's own "end all sessions": a login after it is admitted.
+    pub(crate) own_epochs: Vec<(Subject, Epoch)>,
+}
+
+/// What is left at the end of a request.
+pub(crate) enum Closing {
+    /// The session was never asked for.
+    Untouched,
+    /// It was, but could not be loaded.
+    Failed,
+    Loaded(Box<Loaded>),
+}
+
+impl Slot {
+    pub(crate) fn new<B>(shared: &Arc<Shared>, request: &Request<B>) -> Arc<Self> {
+        let head = RequestHead::of(request);
+        let fields = head.headers.get_all(header::COOKIE);
+        Arc::new(Self {
+            presented: shared.engine.present(fields.iter().map(HeaderValue::as_bytes)),
+            user_agent: head.headers.get(header::USER_AGENT).cloned(),
+            address: shared.address_of.as_ref().and_then(|address_of| address_of(head)),
+            activity: shared.activity_of.as_ref().map_or(Activity::User, |activity_of| activity_of(head)),
+            arrived: shared.clock.now(),
+            state: Mutex::new(State::Untouched),
+            shared: Arc::clone(shared),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks the presented tokens up and judges them; once a request, whoever asks.
+    pub(crate) async fn load(&self) -> Result<(), SessionError> {
+        match &*self.lock() {
+            State::Loaded(_) => return Ok(()),
+            State::Closed => return Err(SessionError::AfterResponse),
+            State::Untouched | State::Failed => {}
+        }
+        let client = self.client();
+        let outcome = self.resume(client).await;
+        let mut state = self.lock();
+        match outcome {
+            Ok(_) if matches!(&*state, State::Loaded(_)) => Ok(()),
+            Ok(_) if matches!(&*state, State::Closed) => Err(SessionError::AfterResponse),
+            Ok(mut resumed) => {
+                for event in resumed.take_events() {
+                    self.shared.observe(&event);
+                }
+                *state = State::Loaded(Box::new(Loaded {
+                    resumed,
+                    view: None,
+                    changes: Changes::default(),
+                    acting: false,
+                    clear_site_data: false,
+                    own_epochs: Vec::new(),
+                }));
+                Ok(())
+            }
+            Err(error) => {
+                if !matches!(&*state, State::Closed) {
+                    *state = State::Failed;
+                }
+                let at = self.arrived.unwrap_or_default();
+                self.shared.report(&error, Event::new(EventKind::SetupFailed, client, at));
+                Err(error)
+            }
+        }
+    }
+
+    async fn resume(&self, client: Client) -> Result<Resumed, SessionError> {
+        let shared = &self.shared;
+        self.arrived?;
+        let mut found = Vec::new();
+        for handle in self.presented.handles() {
+            found.push(shared.store.find(handle).await?);
+        }
+        let facts = Facts { client, activity: self.activity };
+        let mut resumed = shared.engine.resume(&self.presented, found, facts, shared.now()?)?;
+        for (handle, reason) in resumed.take_endings() {
+            let now = shared.now()?;
+            if let Some(record) = shared.store.remove(handle, reason, now).await? {
+                shared.observe(&shared.engine.ended(&resumed, &record, reason, now));
+            }
+        }
+        Ok(resumed)
+    }
+
+    fn client(&self) -> Client {
+        let agent = self.user_agent.as_ref().map_or(&b""[..], |agent| agent.as_bytes());
+        Client::recognise(agent, self.address)
+    }
+
+    /// Looks at the loaded session.
+    pub(crate) fn with<T>(
+        &self,
+        look: impl FnOnce(&mut Loaded) -> Result<T, SessionError>,
+    ) -> Result<T, SessionError> {
+        match &mut *self.lock() {
+            State::Loaded(loaded) => look(loaded),
+            State::Closed => Err(SessionError::AfterResponse),
+            // A `Session` exists only once its slot was loaded.
+            State::Untouched | State::Failed => Err(SessionError::NoLayer),
+        }
+    }
+
+    /// Begins a lifecycle call: only one at a time.
+    pub(crate) fn act(self: &Arc<Self>) -> Result<Act, SessionError> {
+        let resumed = self.with(|loaded| {
+            if loaded.acting {
+                return Err(SessionError::Busy);
+            }
+            loaded.acting = true;
+            Ok(loaded.resumed.clone())
+        })?;
+        Ok(Act { slot: Arc::clone(self), resumed })
+    }
+
+    /// Closes the slot: what is changed from now on is [`SessionError::AfterResponse`].
+    pub(crate) fn close(&self) -> Closing {
+        match std::mem::replace(&mut *self.lock(), State::Closed) {
+            State::Untouched => Closing::Untouched,
+            State::Failed | State::Closed => Closing::Failed,
+            State::Loaded(loaded) => Closing::Loaded(loaded),
+        }
+    }
+}
+
+/// A lifecycle call under way. Dropped before [`Act::done`], it leaves the request's view as it was.
+pub(crate) struct Act {
+    slot: Arc<Slot>,
+    pub(crate) resumed: Resumed,
+}
+
+impl Act {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.slot.shared
+    }
+
+    /// Ends sessions, and reports each that was there; returns whether any was.
+    pub(crate) async fn end(
+        &self,
+        handles: &[cloakroom_core::token::Handle],
+        reason: Reason,
+    ) -> Result<bool, SessionError> {
+        let shared = self.shared();
+        let mut any = false;
+        for &handle in handles {
+            let now = shared.now()?;
+            if let Some(record) = shared.store.remove(handle, reason, now).await? {
+                any = true;
+                shared.observe(&shared.engine.ended(&self.resumed, &record, reason, now));
+            }
+        }
+        Ok(any)
+    }
+
+    /// Publishes what the call has reached so far.
+    pub(crate) fn publish(&mut self, note: impl FnOnce(&mut Loaded)) -> Result<(), SessionError> {
+        for event in self.resumed.take_events() {
+            self.shared().observe(&event);
+        }
+        let resumed = self.resumed.clone();
+        self.slot.with(|loaded| {
+            loaded.resumed = resumed;
+            note(loaded);
+            Ok(())
+        })
+    }
+
+    /// Reports an error of the call, and passes it on.
+    pub(crate) fn refuse(&self, error: SessionError) -> SessionError {
+        let at = self.shared().clock.now().unwrap_or_default();
+        let event = Event::new(EventKind::SetupFailed, self.resumed.facts().client, at);
+        let event = match self.resumed.record() {
+            Some(record) => event.of(record.handle(), record.subject()),
+            None => event,
+        };
+        self.shared().report(&error, event);
+        error
+    }
+}
+
+impl Drop for Act {
+    fn drop(&mut self) {
+        let freed = self.slot.with(|loaded| {
+            loaded.acting = false;
+            Ok(())
+        });
+        // Nothing to free once the response has started.
+        drop(freed);
+    }
+}
