@@ -27,7 +27,8 @@ impl Sessions {
     ///
     /// [`SessionError::Value`] for a subject that cannot be one; [`SessionError::Store`].
     pub async fn list(&self, subject: impl Into<Arc<str>>) -> Result<Vec<SessionInfo>, SessionError> {
-        self.shared.list(&Subject::new(subject)?, None).await
+        let list = self.shared.list(&Subject::new(subject)?, None).await;
+        list.map_err(|error| self.shared.refuse_outside(error))
     }
 
     /// Ends one session, whosever it is. Returns whether there was one.
@@ -37,7 +38,8 @@ impl Sessions {
     /// [`SessionError::Store`].
     pub async fn end(&self, handle: Handle) -> Result<bool, SessionError> {
         let now = self.shared.now()?;
-        let removed = self.shared.store.remove(handle, Reason::Revoked, now).await?;
+        let removed = self.shared.store.remove(handle, Reason::Revoked, now).await;
+        let removed = removed.map_err(|error| self.shared.refuse_outside(error.into()))?;
         if let Some(record) = &removed {
             self.shared.observe(&ended(record, Reason::Revoked, now));
         }
@@ -53,7 +55,8 @@ impl Sessions {
     pub async fn end_all(&self, subject: impl Into<Arc<str>>) -> Result<usize, SessionError> {
         let subject = Subject::new(subject)?;
         let now = self.shared.now()?;
-        let ended = self.shared.store.remove_all(&subject, None, Reason::RevokedAll, now).await?;
+        let ended = self.shared.store.remove_all(&subject, None, Reason::RevokedAll, now).await;
+        let ended = ended.map_err(|error| self.shared.refuse_outside(error.into()))?;
         for handle in &ended {
             let event = Event::new(EventKind::Ended(Reason::RevokedAll), Client::default(), now);
             self.shared.observe(&event.of(*handle, Some(&subject)));
@@ -68,7 +71,7 @@ impl Sessions {
     ///
     /// [`SessionError::Store`], [`SessionError::Clock`].
     pub async fn sweep(&self) -> Result<usize, SessionError> {
-        self.shared.sweep().await
+        self.shared.sweep().await.map_err(|error| self.shared.refuse_outside(error))
     }
 }
 

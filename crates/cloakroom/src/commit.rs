@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use cloakroom_core::cookie::SetCookie;
 use cloakroom_core::engine::CookieAction;
-use cloakroom_core::event::{Event, EventKind};
 use cloakroom_core::lifecycle::{Rebased, Write};
 use cloakroom_core::store::{Inserted, Replaced, StoreError};
 use http::{HeaderValue, Response, header};
@@ -55,17 +54,10 @@ pub(crate) async fn commit(shared: Arc<Shared>, mut loaded: Box<Loaded>) -> Outc
     let (cookie, error) = match conclude(&shared, &mut loaded).await {
         Ok(cookie) => (cookie, None),
         Err(error) => {
-            let resumed = &loaded.resumed;
-            let at = shared.clock.now().unwrap_or_default();
-            let event = Event::new(EventKind::SetupFailed, resumed.facts().client, at);
-            let event = match resumed.record() {
-                Some(record) => event.of(record.handle(), record.subject()),
-                None => event,
-            };
-            shared.report(&error, event);
+            let error = shared.refuse(error, &loaded.resumed);
             // What a lifecycle call has done is done, and acknowledged by the store: its cookie goes out all the same, or a
             // step-up would sign the user out.
-            (resumed.cookie().cloned(), Some(error))
+            (loaded.resumed.cookie().cloned(), Some(error))
         }
     };
     let clear = loaded.clear_site_data.then_some(match cookie {

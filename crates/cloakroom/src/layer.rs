@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use cloakroom_core::client::Client;
 use cloakroom_core::clock::{Clock, Timestamp};
 use cloakroom_core::cookie::CookieOptions;
-use cloakroom_core::engine::{Activity, Engine};
+use cloakroom_core::engine::{Activity, Engine, Resumed};
 use cloakroom_core::entropy::Entropy;
 use cloakroom_core::event::{Event, EventKind, Observer};
 use cloakroom_core::policy::{ConfigErrors, Policy};
@@ -87,6 +88,25 @@ impl Shared {
             _ => return,
         };
         self.observe(&event);
+    }
+
+    /// Reports an error that refuses what a request asks for, and passes it on.
+    pub(crate) fn refuse(&self, error: SessionError, resumed: &Resumed) -> SessionError {
+        let at = self.clock.now().unwrap_or_default();
+        let event = Event::new(EventKind::SetupFailed, resumed.facts().client, at);
+        let event = match resumed.record() {
+            Some(record) => event.of(record.handle(), record.subject()),
+            None => event,
+        };
+        self.report(&error, event);
+        error
+    }
+
+    /// Reports an error of a call outside any request, and passes it on.
+    pub(crate) fn refuse_outside(&self, error: SessionError) -> SessionError {
+        let at = self.clock.now().unwrap_or_default();
+        self.report(&error, Event::new(EventKind::SetupFailed, Client::default(), at));
+        error
     }
 
     pub(crate) fn now(&self) -> Result<Timestamp, SessionError> {

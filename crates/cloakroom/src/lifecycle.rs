@@ -116,7 +116,7 @@ impl Session {
         let subject = Subject::new(subject)?;
         let epoch = match self.slot.shared.store.epoch(&subject).await {
             Ok(epoch) => epoch,
-            Err(error) => return Err(self.slot.act()?.refuse(error.into())),
+            Err(error) => return Err(self.slot.refuse(error.into())),
         };
         Ok(Login { session: self.clone(), subject, proof: Proof::default(), since: Since::Epoch(epoch) })
     }
@@ -238,7 +238,7 @@ impl Session {
     /// [`SessionError::NotAuthenticated`], [`SessionError::Store`].
     pub async fn list(&self) -> Result<Vec<SessionInfo>, SessionError> {
         let subject = self.require_authenticated()?;
-        self.slot.shared.list(&subject, self.handle()).await
+        self.slot.shared.list(&subject, self.handle()).await.map_err(|error| self.slot.refuse(error))
     }
 
     /// Ends another session of whoever is logged in. Returns whether there was one: somebody else's is not theirs to end.

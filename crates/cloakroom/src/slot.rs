@@ -156,6 +156,14 @@ impl Slot {
         }
     }
 
+    /// Reports an error of a call that looks only, and passes it on.
+    pub(crate) fn refuse(&self, error: SessionError) -> SessionError {
+        match &*self.lock() {
+            State::Loaded(loaded) => self.shared.refuse(error, &loaded.resumed),
+            _ => error,
+        }
+    }
+
     /// Begins a lifecycle call: only one at a time.
     pub(crate) fn act(self: &Arc<Self>) -> Result<Act, SessionError> {
         let resumed = self.with(|loaded| {
@@ -222,14 +230,7 @@ impl Act {
 
     /// Reports an error of the call, and passes it on.
     pub(crate) fn refuse(&self, error: SessionError) -> SessionError {
-        let at = self.shared().clock.now().unwrap_or_default();
-        let event = Event::new(EventKind::SetupFailed, self.resumed.facts().client, at);
-        let event = match self.resumed.record() {
-            Some(record) => event.of(record.handle(), record.subject()),
-            None => event,
-        };
-        self.shared().report(&error, event);
-        error
+        self.shared().refuse(error, &self.resumed)
     }
 }
 

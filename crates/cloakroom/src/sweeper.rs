@@ -47,8 +47,8 @@ impl Shared {
                 tokio::time::sleep(INTERVAL).await;
                 let Some(shared) = shared.upgrade() else { return };
                 if let Err(error) = shared.sweep().await {
-                    let now = shared.clock.now().unwrap_or_default();
-                    shared.report(&error, Event::new(EventKind::SetupFailed, Client::default(), now));
+                    // Reported; the next round tries again.
+                    drop(shared.refuse_outside(error));
                 }
             }
         });

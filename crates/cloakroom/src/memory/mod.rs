@@ -3,7 +3,7 @@
 mod shard;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
@@ -13,7 +13,7 @@ use cloakroom_core::store::{
 };
 use cloakroom_core::token::Handle;
 
-use self::shard::Shard;
+use self::shard::{Room, Shard};
 
 const SHARDS: usize = 64;
 
@@ -50,11 +50,11 @@ impl MemoryStore {
         Self::with_capacity(Self::DEFAULT_CAPACITY)
     }
 
-    /// Makes a store for up to about `entries` sessions and tombstones: each of the 64 shards takes its share, rounded up.
+    /// Makes a store for up to `entries` sessions and tombstones.
     pub fn with_capacity(entries: usize) -> Self {
-        let room = entries.div_ceil(SHARDS).max(1);
+        let room = Arc::new(Room::new(entries));
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(room))).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(Arc::clone(&room)))).collect(),
             next_sweep: AtomicUsize::new(0),
         }
     }

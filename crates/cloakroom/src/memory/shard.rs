@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::hash_map::{Entry as MapEntry, OccupiedEntry};
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
@@ -35,11 +37,34 @@ pub(super) struct Shard {
     /// Subjects with an epoch, in the order of their times.
     epochs: VecDeque<(Timestamp, Subject)>,
     live: usize,
-    room: usize,
+    room: Arc<Room>,
+}
+
+/// How many entries all shards together may hold, and do.
+#[derive(Debug)]
+pub(super) struct Room {
+    max: usize,
+    taken: AtomicUsize,
+}
+
+impl Room {
+    pub(super) const fn new(max: usize) -> Self {
+        Self { max, taken: AtomicUsize::new(0) }
+    }
+
+    fn take(&self) -> Result<(), StoreError> {
+        let more = |taken| (taken < self.max).then_some(taken + 1);
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map(drop).map_err(|_| StoreError::full())
+    }
+
+    fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Shard {
-    pub(super) fn new(room: usize) -> Self {
+    pub(super) fn new(room: Arc<Room>) -> Self {
         Self {
             entries: HashMap::new(),
             subjects: HashMap::new(),
@@ -84,16 +109,14 @@ impl Shard {
                 evicted
             }
         };
-        if self.entries.len() >= self.room {
-            return Err(StoreError::full());
-        }
+        self.room.take()?;
         for &victim in &evicted {
             self.remove(victim, Reason::Evicted, admission.now)?;
         }
         if let Some(subject) = record.subject() {
             self.subjects.entry(subject.clone()).or_default().handles.push(handle);
         }
-        self.entries.insert(handle, Entry::Live { version: Version::FIRST, seen: record.seen(), body });
+        self.entries.insert(handle, Entry::Live { version: record.version(), seen: record.seen(), body });
         self.due.push(Reverse((record.deadline().0, handle)));
         self.live += 1;
         Ok(Inserted::Inserted { evicted })
@@ -240,6 +263,7 @@ impl Shard {
                     return Ok(Some(forget_at));
                 }
                 entry.remove();
+                self.room.give_back();
                 Ok(None)
             }
             Entry::Live { version, seen, body } => {

@@ -1,0 +1,53 @@
+//! A small application with accounts: login, step-up, typed keys, a page of one's own sessions, and logout.
+//!
+//! | idea | where |
+//! | --- | --- |
+//! | a session as an extractor, data merged | [`pages::home`], [`pages::add_note`] |
+//! | login that loses against "end all sessions" | [`account::log_in`] |
+//! | a second look at the password before something delicate | [`account::confirm`], `RecentLogin` |
+//! | one's own sessions, listed and ended | [`sessions`] |
+//! | logout that the Back button cannot undo | [`account::log_out`], [`account::signed_out`] |
+
+pub mod account;
+pub mod error;
+pub mod pages;
+pub mod sessions;
+pub mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use cloakroom::{ConfigErrors, CookieOptions, SessionLayer};
+use cloakroom_sqlite::SqliteStore;
+use tower_http::csrf::CsrfLayer;
+
+use crate::users::Users;
+
+/// The layer with the application's sessions.
+///
+/// # Errors
+///
+/// [`ConfigErrors`] if a setting cannot be used.
+pub fn sessions(store: SqliteStore) -> Result<SessionLayer, ConfigErrors> {
+    // Cookies are shared by all ports of a host, so each application has a name of its own.
+    SessionLayer::builder(store).cookie(CookieOptions::default().name("__Host-Http-login")).build()
+}
+
+/// The application.
+pub fn app(sessions: SessionLayer, users: Users) -> Router {
+    Router::new()
+        .route("/", get(pages::home))
+        .route("/notes", get(pages::notes).post(pages::add_note))
+        .route("/login", get(account::login_form).post(account::log_in))
+        .route("/confirm", get(account::confirm_form).post(account::confirm))
+        .route("/logout", post(account::log_out))
+        .route("/signed-out", get(account::signed_out))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/end", post(sessions::end))
+        .route("/sessions/end-others", post(sessions::end_others))
+        .layer(sessions)
+        // Refuses forms that other sites send, before a handler runs.
+        .layer(CsrfLayer::new())
+        .with_state(Arc::new(users))
+}
