@@ -14,7 +14,7 @@ use crate::cookie::Cookie;
 use crate::data::DataMap;
 use crate::error::EngineError;
 use crate::event::{Event, EventKind};
-use crate::policy::{ConfigErrors, Policy};
+use crate::policy::{ConfigErrors, Policy, Problem};
 use crate::record::{Record, Subject};
 use crate::seal::{DataKey, Pepper, Peppers};
 use crate::store::Reason;
@@ -125,6 +125,8 @@ pub struct Resumed {
     pub(crate) just_ended: bool,
     pub(crate) endings: Vec<(Handle, Reason)>,
     pub(crate) cookie: Option<CookieAction>,
+    /// Whether the cookie is that of a rotation on demand.
+    pub(crate) rotated: bool,
     pub(crate) events: Vec<Event>,
 }
 
@@ -210,9 +212,15 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`ConfigErrors`] if the policy has any.
+    /// [`ConfigErrors`] if the policy has any, or the current pepper is retired.
     pub fn new(policy: Policy, cookie: Cookie, peppers: Peppers) -> Result<Self, ConfigErrors> {
-        policy.check()?;
+        let mut problems = policy.check().err().map_or_else(Vec::new, |errors| errors.problems().to_vec());
+        let current = peppers.current().id();
+        if peppers.is_retired(current) {
+            let expected = "a pepper that is not listed as retired, or every session ends at once";
+            problems.push(Problem::new("peppers.current", &current.to_string(), expected));
+        }
+        ConfigErrors::unless_empty(problems)?;
         Ok(Self { policy, cookie, peppers })
     }
 

@@ -217,11 +217,21 @@ impl Policy {
         self.recent_login
     }
 
+    /// The most bytes a session's data may take.
+    pub const fn data_limit(&self) -> usize {
+        self.data_max
+    }
+
+    /// How far the clocks of instances may differ.
+    pub const fn skew(&self) -> Duration {
+        self.clock_skew
+    }
+
     /// What a sweep under this policy takes: batches of 500 entries; tombstones after their time; entries of "end all
     /// sessions" only once every session of their time has ended.
     pub fn sweep_limits(&self) -> SweepLimits {
         let longest = self.absolute.max(AAL1.absolute);
-        SweepLimits { batch: 500, tombstone_ttl: self.tombstone_ttl, epoch_ttl: longest + DAY }
+        SweepLimits { batch: 500, tombstone_ttl: self.tombstone_ttl, epoch_ttl: longest.saturating_add(DAY) }
     }
 
     /// Checks every figure.
@@ -238,6 +248,7 @@ impl Policy {
         };
         let ceiling = self.ceiling;
         let lifted = self.beyond_nist.is_some();
+        let grace = self.rotation_grace.saturating_add(self.clock_skew);
         want(self.idle >= MINUTE, "policy.idle", &self.idle, "at least 1 minute");
         want(self.idle <= self.absolute, "policy.idle", &self.idle, "at most the absolute limit");
         want(
@@ -258,7 +269,7 @@ impl Policy {
         );
         want(self.absolute <= 400 * DAY, "policy.absolute", &self.absolute, "at most 400 days");
         want(
-            self.touch_interval + self.clock_skew < self.idle,
+            self.touch_interval.saturating_add(self.clock_skew) < self.idle,
             "policy.touch_interval",
             &self.touch_interval,
             "with clock_skew less than the idle limit, or active sessions idle out",
@@ -272,14 +283,14 @@ impl Policy {
         );
         if let Some(interval) = self.rotation_interval {
             want(
-                self.rotation_grace + self.clock_skew < interval,
+                grace < interval,
                 "policy.rotation_interval",
                 &interval,
                 "longer than rotation_grace and clock_skew together",
             );
         }
         want(
-            self.tombstone_ttl >= self.rotation_grace + self.clock_skew,
+            self.tombstone_ttl >= grace,
             "policy.tombstone_ttl",
             &self.tombstone_ttl,
             "at least rotation_grace and clock_skew together",

@@ -83,6 +83,9 @@ impl Reason {
     }
 }
 
+/// Three live slots and the retired secrets.
+const DIGESTS_MAX: usize = 3 + crate::record::RETIRED_KEPT;
+
 /// What is kept for a while of a session that ended: why, when, and enough digests to tell a late
 /// request of its client from a forgery. No data, no subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +139,11 @@ impl Tombstone {
         if format != crate::record::RECORD_FORMAT {
             return Err(RecordError::Format(format));
         }
-        postcard::from_bytes(rest).map_err(|_| RecordError::Broken)
+        let (tombstone, rest) = postcard::take_from_bytes::<Self>(rest).map_err(|_| RecordError::Broken)?;
+        if !rest.is_empty() || tombstone.digests.len() > DIGESTS_MAX {
+            return Err(RecordError::Broken);
+        }
+        Ok(tombstone)
     }
 }
 

@@ -47,6 +47,11 @@ impl Handle {
         u16::from_be_bytes([first, second]) >> 2
     }
 
+    /// The tag of all of a subject's handles: for a store that must find its place without one.
+    pub fn tag_of(subject: &Subject) -> u16 {
+        subject_tag(subject) >> 2
+    }
+
     /// Draws a new handle for a subject, or for an anonymous visitor.
     pub(crate) fn draw(subject: Option<&Subject>, entropy: &dyn Entropy) -> Result<Self, EntropyError> {
         let mut bytes = draw::<HANDLE_LEN>(entropy)?;

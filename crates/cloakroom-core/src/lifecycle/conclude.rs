@@ -7,7 +7,7 @@ use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::event::{Event, EventKind};
 use crate::lifecycle::establish::Draft;
-use crate::record::{Record, Version};
+use crate::record::{Record, Secrets, Version};
 use crate::store::{Admission, Found, Since};
 use crate::token::Handle;
 
@@ -122,8 +122,10 @@ impl Engine {
                 None => Write::None,
             }
         };
-        // A replacement that succeeds proves the same.
-        let unproven = house.derived && cookie.is_some() && !matches!(write, Write::Replace { .. });
+        // A replacement that succeeds proves the same, and so does a login: nobody else knows its session yet.
+        let rotated = active.role == Role::Settled && resumed.rotated;
+        let offered_before = cookie.is_some() && (house.derived || rotated);
+        let unproven = offered_before && !matches!(write, Write::Replace { .. });
         let recheck = unproven.then_some(record.handle);
         Ok(Plan { write, recheck, cookie, events: event.into_iter().collect(), retry })
     }
@@ -185,7 +187,7 @@ impl Engine {
     }
 
     pub(crate) fn check_size(&self, data: DataMap) -> Result<DataMap, EngineError> {
-        let len = data.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let len = data.size();
         let max = self.policy.data_max;
         if len > max { Err(EngineError::DataTooLarge { len, max }) } else { Ok(data) }
     }
@@ -217,6 +219,8 @@ impl Engine {
         let Some(active) = &mut resumed.active else { return Ok(Rebased::Gone) };
         let Found::Live(record) = found else {
             resumed.just_ended = true;
+            // Whoever ended the session may have set another cookie.
+            resumed.cookie = None;
             return Ok(Rebased::Gone);
         };
         let handle = active.record.handle;
@@ -228,18 +232,19 @@ impl Engine {
         Ok(Rebased::Ready)
     }
 
-    /// Whether a successor that was derived again is still what the session offers, by a fresh look-up. Between resume and
+    /// Whether a secret that was derived again, or made by a rotation on demand, is still what the session offers, by a fresh look-up. Between resume and
     /// now the session may have ended, and a login may have set another cookie.
     pub fn still_offers(&self, resumed: &Resumed, found: &Found) -> bool {
         let (Some(active), Found::Live(record)) = (&resumed.active, found) else { return false };
         let (held, fresh) = (&active.record.body.secrets, &record.body.secrets);
-        let offered = |secrets: &crate::record::Secrets| match active.role {
-            Role::Previous => Some(secrets.current.digest),
-            _ => secrets.next.as_ref().map(|next| next.slot.digest),
-        };
-        // Confirmed meanwhile: what was pending is the current one now.
-        let promoted = active.role == Role::Current && offered(held) == Some(fresh.current.digest);
-        promoted || (offered(fresh).is_some() && offered(held) == offered(fresh))
+        let pending = |secrets: &Secrets| secrets.next.as_ref().map(|next| next.slot.digest);
+        // A current secret is the newest only while it has no successor of its own.
+        let newest = fresh.next.is_none().then_some(fresh.current.digest);
+        match active.role {
+            Role::Previous | Role::Settled => newest == Some(held.current.digest),
+            // Still pending, or confirmed meanwhile.
+            _ => pending(held).is_some() && (pending(fresh) == pending(held) || newest == pending(held)),
+        }
     }
 
     /// The event of data that was thrown away because its session has ended.

@@ -1,5 +1,6 @@
 //! Establish: make a new session, for a visitor with something to keep or for a login.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::client::Client;
@@ -14,7 +15,8 @@ use crate::token::{Handle, Secret, Token};
 ///
 /// Every session begins here: with a handle, a secret and a data key of its own, all drawn anew. The record goes to
 /// [`Store::insert`](crate::store::Store::insert); the token goes to the client once that has succeeded.
-#[derive(Clone, Debug)]
+/// `Debug` hides the data.
+#[derive(Clone)]
 pub struct Draft {
     /// Whose session, and how the subject authenticated; `None` for an anonymous visitor.
     pub subject: Option<(Subject, Proof)>,
@@ -28,6 +30,18 @@ pub struct Draft {
     pub client: Client,
     /// The data map, encoded.
     pub data: Vec<u8>,
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft")
+            .field("subject", &self.subject)
+            .field("created", &self.created)
+            .field("idle", &self.idle)
+            .field("absolute", &self.absolute)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Draft {

@@ -104,6 +104,7 @@ impl Resumed {
         let LogIn { record, token, key, .. } = login;
         self.presented = vec![record.handle];
         self.just_ended = false;
+        self.rotated = false;
         let secret = token.secret.clone();
         self.cookie = Some(CookieAction::Set(token));
         self.active = Some(Active { record, key, secret, role: Role::Settled });

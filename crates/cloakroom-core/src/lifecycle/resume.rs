@@ -67,6 +67,7 @@ impl Engine {
             just_ended: false,
             endings: Vec::new(),
             cookie: None,
+            rotated: false,
             events: Vec::new(),
         };
         if presented.malformed {
@@ -83,6 +84,8 @@ impl Engine {
             resumed.active = None;
             resumed.events.push(Event::new(EventKind::AmbiguousTokens, facts.client, now));
         }
+        // A session that ended lately leaves no doubt beside one that lives: the request belongs to that.
+        resumed.just_ended &= resumed.active.is_none();
         Ok(resumed)
     }
 
@@ -95,6 +98,9 @@ impl Engine {
         found: Found,
         now: Timestamp,
     ) -> Result<Option<Active>, EngineError> {
+        if matches!(&found, Found::Live(record) if record.handle != handle) {
+            return Err(EngineError::Tampered { handle });
+        }
         let mut best: Option<(Verdict, &Token)> = None;
         for token in tokens {
             let verdict = match &found {
@@ -111,7 +117,8 @@ impl Engine {
             Found::Live(record) => record.subject().cloned(),
             _ => None,
         };
-        if !matches!(verdict, Verdict::Junk) {
+        // Under a retired pepper nobody can tell a secret from junk, which must not end anything.
+        if !matches!(verdict, Verdict::Junk | Verdict::PepperRetired) {
             resumed.presented.push(handle);
         }
         match (verdict, found) {
@@ -271,6 +278,8 @@ impl Engine {
         };
         match self.judge(&record, &active.secret, now)? {
             Verdict::Valid { role, key } => {
+                // A secret that this request has issued itself was not seen in a client's hands yet.
+                let role = if active.role == Role::Settled { Role::Settled } else { role };
                 *active = Active { record, key, secret: active.secret.clone(), role };
                 Ok(())
             }

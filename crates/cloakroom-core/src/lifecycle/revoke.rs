@@ -15,16 +15,12 @@ impl Resumed {
 
     /// Takes the outcome of a logout; `removed` says whether this request's own removal ended a session.
     ///
-    /// The cookie is removed with the session. Where another request had ended the session moments before, it is left
-    /// alone: a login may just have set it.
+    /// The cookie is removed with the session, and only with it: where there was none to end, or another request had ended
+    /// it moments before, a login may just have set the cookie.
     pub fn logged_out(&mut self, removed: bool) {
-        let leave = !removed && (self.just_ended || self.active.is_some());
+        let ended_by_another = !removed && (self.just_ended || self.active.is_some());
         self.all_ended();
-        if !leave {
-            self.just_ended = false;
-            self.cookie = Some(CookieAction::Remove);
-        } else {
-            self.just_ended = true;
-        }
+        self.just_ended = ended_by_another;
+        self.cookie = removed.then_some(CookieAction::Remove);
     }
 }

@@ -145,6 +145,10 @@ impl Engine {
     ) -> Result<Housekeeping, EngineError> {
         let record = &active.record;
         let secrets = &record.body.secrets;
+        if self.past_limit(record.deadline().0, now) {
+            // Expired while the handler ran: the client may hold another session's cookie by now.
+            return Ok(Housekeeping::default());
+        }
         Ok(match active.role {
             Role::Settled => Housekeeping::default(),
             Role::Next => self.confirm_successor(record, now),
@@ -200,7 +204,7 @@ impl Engine {
     ) -> Result<Housekeeping, EngineError> {
         let record = &active.record;
         if !self.may_receive(record, resumed, now) {
-            return Ok(Self::note_stranger(record, resumed));
+            return Ok(self.note_stranger(record, resumed, now));
         }
         let salt = draw(entropy)?;
         let mut tidied = record.clone();
@@ -251,7 +255,7 @@ impl Engine {
             return Housekeeping::default();
         }
         if !self.may_receive(record, resumed, now) {
-            return Self::note_stranger(record, resumed);
+            return self.note_stranger(record, resumed, now);
         }
         Housekeeping { successor: self.derive(active, salt), derived: true, ..Housekeeping::default() }
     }
@@ -269,8 +273,10 @@ impl Engine {
         (pepper.digest(handle, &secret) == slot.digest).then(|| Token::new(handle, secret))
     }
 
-    fn note_stranger(record: &Record, resumed: &Resumed) -> Housekeeping {
-        let mut secrets = record.body.secrets.clone();
+    fn note_stranger(&self, record: &Record, resumed: &Resumed, now: Timestamp) -> Housekeeping {
+        let mut tidied = record.clone();
+        self.tidy(&mut tidied, now);
+        let mut secrets = tidied.body.secrets;
         if secrets.note_stranger(resumed.facts.client.mark()) {
             let event = Some(EventKind::StrangerNotRenewed);
             return Housekeeping { secrets: Some(secrets), event, ..Housekeeping::default() };
@@ -289,6 +295,7 @@ impl Resumed {
             active.role = Role::Settled;
         }
         self.cookie = Some(CookieAction::Set(token));
+        self.rotated = true;
         self.events.push(self.event(kind, now));
     }
 }
