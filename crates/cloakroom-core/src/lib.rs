@@ -16,3 +16,5 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod token;
+#[cfg(test)]
+mod vectors;

@@ -267,6 +267,11 @@ impl DataKey {
         draw(entropy).map(Self)
     }
 
+    #[cfg(test)]
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Wraps this key for a secret. A secret wraps once in its life, so the nonce may be constant.
     pub(crate) fn wrap(&self, pepper: &Pepper, secret: &Secret, bound: &Bound) -> Result<Slot, Tampered> {
         let mut wrapped = self.0;
@@ -404,20 +409,20 @@ impl Bound {
         }
     }
 
-    fn under(&self, pepper: PepperId) -> BoundUnder {
+    pub(crate) fn under(&self, pepper: PepperId) -> BoundUnder {
         let mut bytes = self.bytes;
         bytes.iter_mut().zip(pepper.0).for_each(|(to, from)| *to = from);
         BoundUnder { bytes, len: self.len }
     }
 }
 
-struct BoundUnder {
+pub(crate) struct BoundUnder {
     bytes: [u8; BOUND_MAX],
     len: usize,
 }
 
 impl BoundUnder {
-    fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }

@@ -88,15 +88,9 @@ pub use writer::WriterStats;
 pub struct SqliteStore(Arc<Inner>);
 
 struct Inner {
+    // The order matters: readers close first, because only the writer can bring the log back into the file as it closes.
     readers: reader::Readers,
     writer: writer::Writer,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // The writer closes last: only it may bring the log back into the file.
-        self.readers.close();
-    }
 }
 
 impl SqliteStore {

@@ -221,6 +221,8 @@ pub(crate) fn sweep(
         match self::row(connection, LIVE, [row.handle.as_bytes()], |found| record(row.handle, found)) {
             Ok(Some(record)) => expired.push((record, reason, due_at)),
             Ok(None) => {}
+            // An error that may pass says nothing of the row.
+            Err(error) if error.may_retry() => return Err(error),
             Err(error) => {
                 put_off(connection, row.handle, now.plus(UNREADABLE_RETRY))?;
                 unreadable = Some(error);

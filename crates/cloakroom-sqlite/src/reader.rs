@@ -24,13 +24,9 @@ impl Readers {
     ) -> Result<T, StoreError> {
         match self.acquire() {
             Some(connection) => work(&connection),
-            None => Err(StoreError::unavailable("the store is being closed")),
+            // Unreachable: there is at least one.
+            None => Err(StoreError::unavailable("the store has no connection that reads")),
         }
-    }
-
-    /// Closes all connections.
-    pub(crate) fn close(&mut self) {
-        self.connections.clear();
     }
 
     /// A free connection; if all are in use, waits for one. They are held for microseconds and never across an await, so the

@@ -12,13 +12,16 @@ mod support;
 
 use std::time::Duration;
 
+use cloakroom_core::client::Client;
 use cloakroom_core::clock::Timestamp;
+use cloakroom_core::lifecycle::establish::Draft;
 use cloakroom_core::record::Record;
+use cloakroom_core::seal::Pepper;
 use cloakroom_core::store::{
     Admission, AtCap, BySubject, Cap, Epoch, Found, Reason, Store, StoreErrorKind, Sweep, SweepLimits,
 };
 use cloakroom_sqlite::SqliteStore;
-use cloakroom_testkit::block_on;
+use cloakroom_testkit::{SeededEntropy, block_on};
 use support::*;
 
 const LIMITS: SweepLimits = SweepLimits {
@@ -61,6 +64,27 @@ fn a_touch_leaves_the_sweepers_index_alone_and_the_sweeper_moves_it() {
     let report = block_on(store.sweep(deadline, LIMITS)).unwrap();
     assert_eq!(report.swept, []);
     assert_eq!(check_at(&place, &record), later.plus(record.idle_limit()));
+}
+
+#[test]
+fn a_session_whose_limits_were_shortened_is_swept_by_the_new_ones() {
+    let record = sessions(None, 1, 7).remove(0);
+    let (place, store) = opened(std::slice::from_ref(&record));
+    let idle = Duration::from_secs(60);
+    let body = Draft {
+        subject: None,
+        created: NOW,
+        idle,
+        absolute: Duration::from_secs(86_400),
+        client: Client::default(),
+        data: Vec::new(),
+    };
+    let (body, _) = body.seal(&Pepper::new(&[3; 32]).unwrap(), &SeededEntropy::new(8)).unwrap();
+    let shorter =
+        Record::decode(record.handle(), record.version(), record.seen(), &body.encode().unwrap()).unwrap();
+    block_on(store.replace(record.version(), shorter)).unwrap();
+    assert_eq!(check_at(&place, &record), NOW.plus(idle));
+    assert_eq!(block_on(store.sweep(NOW.plus(idle), LIMITS)).unwrap().swept.len(), 1);
 }
 
 #[test]

@@ -409,6 +409,7 @@ impl Run {
         let expired = self.now().plus(crate::oracle::SKEW) >= record.deadline().0;
         self.oracle.lock().unwrap().replay_allowed = may;
         let flight = self.send(None, Kind::Read, Some(&token), "203.0.113.99");
+        let id = flight.id;
         self.finish_alone(flight);
         let mut oracle = self.oracle.lock().unwrap();
         oracle.replay_allowed = false;
@@ -417,6 +418,8 @@ impl Run {
             assert_eq!(ended, Some(Reason::Replay), "secret {index} of {handle} came back unnoticed");
         }
         // Whoever holds a valid token is the session; the owner cannot tell. A stolen successor is in use then.
+        let accepted = self.sights.lock().unwrap()[&id].handle.is_some();
+        oracle.lives.get_mut(&handle).unwrap().stolen |= accepted;
         drop(oracle);
         if self.clients[client].must == Some(handle) {
             self.clients[client].must = None;
