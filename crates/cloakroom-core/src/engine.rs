@@ -3,7 +3,7 @@
 //! A request meets it twice. Before the handler: [`present`](Engine::present), then a look-up of each handle, then
 //! [`resume`](Engine::resume). After it: [`conclude`](Engine::conclude), then the write that the plan asks for; after a
 //! conflict [`rebase`](Engine::rebase), and conclude again. In between, [`log_in`](Engine::log_in),
-//! [`step_up`](Engine::step_up), [`rotate`](Engine::rotate) and [`log_out`](Engine::log_out) act at once. Nothing here
+//! [`step_up`](Engine::step_up), [`rotate`](Engine::rotate) and a [logout](Resumed::to_log_out) act at once. Nothing here
 //! reads a clock, a store or a socket.
 
 use std::time::Duration;

@@ -19,7 +19,12 @@ use crate::store::{Found, Reason, Tombstone};
 use crate::testing::Counting;
 use crate::token::{Handle, Secret, Token};
 
-const FILES: [(&str, &str, fn() -> Vec<Value>); 5] = [
+/// A file's name and text, and what made its answers.
+type File = (&'static str, &'static str, fn() -> Vec<Value>);
+/// A record, the tokens that are good for it by role, and when.
+type Story = (&'static str, Record, Vec<(&'static str, Token)>, Timestamp);
+
+const FILES: [File; 5] = [
     ("token", include_str!("../../../conformance/token.json"), tokens),
     ("derivation", include_str!("../../../conformance/derivation.json"), derivations),
     ("sealing", include_str!("../../../conformance/sealing.json"), seals),
@@ -35,7 +40,7 @@ fn vectors(name: &str) -> Vec<Value> {
 }
 
 fn writing() -> bool {
-    option_env!("CLOAKROOM_WRITE_VECTORS").is_some() || std::env::var_os("CLOAKROOM_WRITE_VECTORS").is_some()
+    std::env::var_os("CLOAKROOM_WRITE_VECTORS").is_some()
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn seals() -> Vec<Value> {
 }
 
 /// One session through its life, as the store held it: visitor, login, rotation pending, confirmed, tidied and on demand.
-fn stories() -> Vec<(&'static str, Record, Vec<(&'static str, Token)>, Timestamp)> {
+fn stories() -> Vec<Story> {
     let (engine, entropy) = (engine(pepper(&json!(hex(&counted::<32>(1))))), Counting::default());
     let start = Timestamp::from_secs(1_800_000_000);
     let client = Client {
@@ -281,7 +286,7 @@ fn stories() -> Vec<(&'static str, Record, Vec<(&'static str, Token)>, Timestamp
 
 fn records() -> Vec<Value> {
     let key = json!(hex(&counted::<32>(1)));
-    let vector = |(name, record, tokens, now): (&str, Record, Vec<(&str, Token)>, Timestamp)| {
+    let vector = |(name, record, tokens, now): Story| {
         let resumed = resume(&engine(pepper(&key)), tokens[0].1.expose().as_str(), record.clone(), now);
         let texts: Map<_, _> =
             tokens.iter().map(|(role, token)| ((*role).to_owned(), json!(token.expose().as_str()))).collect();
@@ -296,7 +301,7 @@ fn records() -> Vec<Value> {
 
 fn tombstones() -> Vec<Value> {
     let reasons = (1..=8).map(|code| Reason::from_code(code).unwrap());
-    let vector = |(reason, (_, record, ..)): (Reason, (_, Record, Vec<_>, Timestamp))| {
+    let vector = |(reason, (_, record, ..)): (Reason, Story)| {
         let tombstone = Tombstone::of(&record, reason, Timestamp::from_millis(1_800_000_123_456));
         json!({
             "reason": reason.name(), "encoded": hex(&tombstone.encode().unwrap()),

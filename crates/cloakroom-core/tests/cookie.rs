@@ -17,7 +17,7 @@ use proptest::prelude::*;
 const NAME: &str = "__Host-Http-sid";
 
 fn token() -> Token {
-    Token::parse("AbCdEf-_9".repeat(8)[..TOKEN_LEN].as_bytes()).unwrap()
+    Token::parse(&"AbCdEf-_9".repeat(8).as_bytes()[..TOKEN_LEN]).unwrap()
 }
 
 fn values(fields: &[&str]) -> Vec<String> {

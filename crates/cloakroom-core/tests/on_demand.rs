@@ -116,10 +116,7 @@ fn a_request_that_rotated_and_met_a_conflict_does_not_confirm_its_own_secret() {
     let slow = desk.begin(&alice);
     assert_eq!(slow.subject(), None);
     let record = desk.record(alice.handle());
-    assert_eq!(
-        desk.shelf.replace(record.version(), record.clone()),
-        cloakroom_core::store::Replaced::Replaced
-    );
+    assert_eq!(desk.shelf.replace(record.version(), record), cloakroom_core::store::Replaced::Replaced);
     desk.rotate(&mut request).unwrap();
     let request = request.count("visits");
     let reply = desk.finish(request);
@@ -316,7 +313,7 @@ fn r039_r049_a_step_up_rotates_and_resets_both_limits() {
     let mut request = desk.begin(&alice.clone().passive());
     let proof = Proof::default().level(Level::TWO).methods(["pwd", "otp"]).unwrap();
     desk.wait(secs(2));
-    desk.step_up(&mut request, proof).unwrap();
+    desk.step_up(&mut request, &proof).unwrap();
     alice.receive(&desk.finish(request));
     let after = desk.record(alice.handle());
     assert_ne!(alice.token(), old);
@@ -364,7 +361,7 @@ fn an_expired_session_can_neither_be_rotated_nor_stepped_up() {
         let mut request = desk.begin(&alice);
         desk.wait(wait);
         assert!(matches!(desk.rotate(&mut request), Err(EngineError::Superseded)));
-        assert!(matches!(desk.step_up(&mut request, Proof::default()), Err(EngineError::Superseded)));
+        assert!(matches!(desk.step_up(&mut request, &Proof::default()), Err(EngineError::Superseded)));
     }
 }
 
@@ -376,7 +373,7 @@ fn r043_an_anonymous_session_cannot_be_stepped_up() {
     visitor.receive(&desk.finish(request));
     let mut request = desk.begin(&visitor);
     assert!(request.resumed.record().is_some());
-    assert!(matches!(desk.step_up(&mut request, Proof::default()), Err(EngineError::Superseded)));
+    assert!(matches!(desk.step_up(&mut request, &Proof::default()), Err(EngineError::Superseded)));
     desk.rotate(&mut request).unwrap();
 }
 

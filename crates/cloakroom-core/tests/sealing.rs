@@ -44,8 +44,11 @@ fn resume(desk: &Desk, token: &str, record: Record) -> Result<Resumed, EngineErr
     desk.engine.resume(&presented, vec![Found::Live(record)], Facts::default(), desk.now)
 }
 
+/// Tokens by the role of their secret.
+type Tokens = Vec<(&'static str, String)>;
+
 /// Alice with everything that a record can hold, in both states of a rotation; and the tokens that are good.
-fn records() -> Vec<(Desk, Record, Vec<(&'static str, String)>)> {
+fn records() -> Vec<(Desk, Record, Tokens)> {
     [false, true]
         .map(|seen| {
             let mut desk = Desk::default();
@@ -54,7 +57,7 @@ fn records() -> Vec<(Desk, Record, Vec<(&'static str, String)>)> {
             desk.finish(request);
             let mut request = desk.begin(&alice);
             let proof = Proof::default().level(Level::TWO).methods(["pwd", "otp"]).unwrap();
-            desk.step_up(&mut request, proof).unwrap();
+            desk.step_up(&mut request, &proof).unwrap();
             alice.receive(&desk.finish(request));
             desk.visit(&mut alice);
             desk.wait(mins(15)).visit_in_vain(&alice.stolen_by(&Browser::stranger()));

@@ -83,8 +83,7 @@ fn r041_r047_an_expired_session_stays_so_although_a_slow_handler_ends_later() {
 #[test]
 fn r045_passive_requests_do_not_move_the_idle_timer() {
     let mut desk = Desk::default();
-    let alice = desk.alice();
-    let mut polling = alice.clone().passive();
+    let mut polling = desk.alice().passive();
     for _ in 0..29 {
         assert!(desk.wait(mins(1)).visit(&mut polling).subject.is_some());
         desk.count(&mut polling);
@@ -151,7 +150,7 @@ enum Step {
     User,
     Passive,
     Write,
-    StepUp,
+    Reauthenticate,
     Rotate,
 }
 
@@ -161,7 +160,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::User),
         1 => Just(Step::Passive),
         1 => Just(Step::Write),
-        1 => Just(Step::StepUp),
+        1 => Just(Step::Reauthenticate),
         1 => Just(Step::Rotate),
     ]
 }
@@ -185,13 +184,13 @@ proptest! {
                 Step::Passive => desk.visit(&mut passive).subject.is_some(),
                 Step::User => desk.visit(&mut alice).subject.is_some(),
                 Step::Write => desk.count(&mut alice).subject.is_some(),
-                Step::StepUp | Step::Rotate => {
+                Step::Reauthenticate | Step::Rotate => {
                     let mut request = desk.begin(&alice);
                     let served = request.subject().is_some();
                     if served && matches!(step, Step::Rotate) {
                         desk.rotate(&mut request).unwrap();
                     } else if served {
-                        desk.step_up(&mut request, Default::default()).unwrap();
+                        desk.step_up(&mut request, &Default::default()).unwrap();
                         limit = desk.now.plus(mins(120));
                     }
                     alice.receive(&desk.finish(request));

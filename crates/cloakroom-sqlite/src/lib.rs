@@ -45,8 +45,9 @@
 //!
 //! `sessions.db` with `sessions.db-wal` (the log) and `sessions.db-shm` (its index) beside it while the store is open; all three belong
 //! together. Back it up with `sqlite3 sessions.db '.backup copy.db'` or with all processes stopped, never by copying the file
-//! alone. Several processes on one machine may share the file; machines may not (the log's index is shared
-//! memory), so not over NFS or SMB.
+//! alone, and never open it in the process that has it open by other means than SQLite: closing it would let go of SQLite's
+//! locks. Several processes on one machine may share the file; machines may not (the log's index is shared memory), so not
+//! over NFS or SMB.
 //!
 //! The file is marked as Cloakroom's (`application_id`) and with the version of its schema (`user_version`). Older versions are
 //! brought up to date when opened; newer ones, and files of other applications, are refused and left as they are.

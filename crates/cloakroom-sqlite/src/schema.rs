@@ -1,10 +1,11 @@
 //! Opening a file: is it ours, is it of a version we know, and bringing it up to date.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::error::{OpenError, is_not_a_database};
 
@@ -40,12 +41,12 @@ pub(crate) fn open_writer(path: &Path, setup: Setup) -> Result<Connection, OpenE
 
     // Looked at read-only first: a file that is not ours is not touched, not even by a checkpoint on closing.
     let probe = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, setup).map_err(wrap)?;
-    schema_of(&probe, path)?;
+    // In one transaction, so that its answers are of one moment: another process may be making the file.
+    schema_of(&*probe.unchecked_transaction().map_err(wrap)?, path)?;
     drop(probe);
 
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, setup).map_err(wrap)?;
-    let mode: String =
-        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(wrap)?;
+    let mode = use_log(&connection).map_err(wrap)?;
     if mode != "wal" {
         return Err(OpenError::NoWriteAheadLog { path: path.to_owned(), mode });
     }
@@ -64,12 +65,40 @@ pub(crate) fn open_reader(path: &Path, setup: Setup) -> Result<Connection, OpenE
 }
 
 /// Creates the file, if there is none, for its owner only. SQLite gives the log beside it the same mode.
+///
+/// A file that exists is not opened here: closing it again would let go of all locks that SQLite holds on it elsewhere in this
+/// process, which is how POSIX locks work and how files get corrupted. For the same reason one thread at a time creates.
 fn create(path: &Path) -> std::io::Result<()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    match options.open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Turns the write-ahead log on, and returns the journal mode that the file has then.
+///
+/// Of several who do that to a new file at once, SQLite refuses all but one without waiting; they wait for the lock and then find
+/// it done.
+fn use_log(connection: &Connection) -> rusqlite::Result<String> {
+    const ATTEMPTS: usize = 100;
+    let switch = || connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+    let mut outcome = switch();
+    for _ in 1..ATTEMPTS {
+        let busy = outcome.as_ref().err().and_then(rusqlite::Error::sqlite_error_code)
+            == Some(ErrorCode::DatabaseBusy);
+        if !busy {
+            break;
+        }
+        connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?;
+        outcome = switch();
+    }
+    outcome
 }
 
 fn open(path: &Path, mode: OpenFlags, setup: Setup) -> rusqlite::Result<Connection> {

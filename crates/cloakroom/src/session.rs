@@ -51,10 +51,11 @@ impl Session {
     ///
     /// [`SessionError::Data`] if the stored value has another shape; [`SessionError::AfterResponse`].
     pub fn get<T: DeserializeOwned>(&self, key: Key<T>) -> Result<Option<T>, SessionError> {
-        self.slot.with(|loaded| {
+        let value = self.slot.with(|loaded| {
             let Some(json) = loaded.view()?.get(key.name()) else { return Ok(None) };
             Ok(Some(decode(json).map_err(|reason| change_error(key.name(), reason))?))
-        })
+        });
+        value.map_err(|error| self.slot.refuse(error))
     }
 
     /// Stores a value. The last writer of a key wins; to change a value, [`Session::update`] loses nothing.
@@ -107,7 +108,7 @@ impl Session {
 
     fn change(&self, note: impl FnOnce(&mut Loaded)) -> Result<(), SessionError> {
         let max = self.slot.shared.engine.policy().data_limit();
-        self.slot.with(|loaded| {
+        let changed = self.slot.with(|loaded| {
             let mut view = loaded.view()?.clone();
             let before = loaded.changes.clone();
             note(loaded);
@@ -120,7 +121,8 @@ impl Session {
                 Err(_) => loaded.changes = before,
             }
             applied
-        })
+        });
+        changed.map_err(|error| self.slot.refuse(error))
     }
 
     /// The session's public name; `None` while there is no session. Safe to log.

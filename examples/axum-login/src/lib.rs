@@ -8,6 +8,11 @@
 //! | one's own sessions, listed and ended | [`sessions`] |
 //! | logout that the Back button cannot undo | [`account::log_out`], [`account::signed_out`] |
 
+/// The programs of the project's README, compiled with its tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
+
 pub mod account;
 pub mod error;
 pub mod pages;

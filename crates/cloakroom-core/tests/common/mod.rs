@@ -2,22 +2,19 @@
 //!
 //! A request runs in two halves, [`Desk::begin`] and [`Desk::finish`], so that a test decides what happens in between. The
 //! response reaches a browser only by [`Browser::receive`]: what is not received was lost on the way.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of the desk")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its own part of the desk")]
 
+pub mod browser;
 pub mod mirror;
 pub mod shelf;
 
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
-use cloakroom_core::client::Client;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::cookie::Cookie;
 use cloakroom_core::data::Changes;
-use cloakroom_core::engine::{Activity, CookieAction, Engine, Facts, Resumed};
+use cloakroom_core::engine::{Engine, Facts, Resumed};
 use cloakroom_core::entropy::{Entropy, EntropyError};
 use cloakroom_core::error::EngineError;
 use cloakroom_core::event::{Event, EventKind};
@@ -26,9 +23,10 @@ use cloakroom_core::policy::Policy;
 use cloakroom_core::record::{Proof, Record, Subject};
 use cloakroom_core::seal::{Pepper, Peppers};
 use cloakroom_core::store::{Inserted, Reason, Replaced, Since};
-use cloakroom_core::token::{Handle, Token};
+use cloakroom_core::token::Handle;
 use sha2::{Digest as _, Sha256};
 
+pub use browser::{Browser, Reply, Request, base64, bytes, handle_of, text};
 pub use shelf::Shelf;
 
 pub const HOME: &str = "203.0.113.7";
@@ -64,136 +62,6 @@ impl Entropy for Seeded {
             chunk.copy_from_slice(&block[..chunk.len()]);
         }
         Ok(())
-    }
-}
-
-/// A browser: it keeps the cookies it is given, and looks like one client on one network.
-#[derive(Clone, Debug)]
-pub struct Browser {
-    /// The session cookie's value.
-    pub jar: Option<String>,
-    /// More copies of the cookie, as a hostile neighbour may plant; sent after the jar's.
-    pub planted: Vec<String>,
-    pub client: Client,
-    pub activity: Activity,
-}
-
-impl Browser {
-    pub fn new(agent: &str, address: &str) -> Self {
-        let client = Client::recognise(agent.as_bytes(), address.parse::<IpAddr>().ok());
-        Self { jar: None, planted: Vec::new(), client, activity: Activity::User }
-    }
-
-    /// Firefox at home.
-    pub fn firefox() -> Self {
-        Self::new(FIREFOX, HOME)
-    }
-
-    /// Chrome in a café: nothing like [`Browser::firefox`].
-    pub fn stranger() -> Self {
-        Self::new(CHROME, CAFE)
-    }
-
-    /// The same machine with another copy of the jar: a backup, a tab that lags, or a thief next to it.
-    pub fn with(&self, token: &str) -> Self {
-        Self { jar: Some(token.to_owned()), ..self.clone() }
-    }
-
-    /// This jar in the hands of another client.
-    pub fn stolen_by(&self, thief: &Self) -> Self {
-        Self { jar: self.jar.clone(), planted: Vec::new(), ..thief.clone() }
-    }
-
-    pub fn passive(mut self) -> Self {
-        self.activity = Activity::Passive;
-        self
-    }
-
-    pub fn token(&self) -> String {
-        self.jar.clone().expect("the browser has a session cookie")
-    }
-
-    pub fn handle(&self) -> Handle {
-        handle_of(&self.token())
-    }
-
-    /// Takes the cookie of a response.
-    pub fn receive(&mut self, reply: &Reply) {
-        match &reply.cookie {
-            Some(CookieAction::Set(token)) => self.jar = Some(text(token)),
-            Some(CookieAction::Remove) => self.jar = None,
-            None => {}
-        }
-    }
-
-    fn fields(&self, cookie: &Cookie) -> Vec<Vec<u8>> {
-        let values = self.jar.iter().chain(&self.planted);
-        vec![values.map(|v| format!("{}={v}", cookie.name())).collect::<Vec<_>>().join("; ").into_bytes()]
-    }
-}
-
-pub fn text(token: &Token) -> String {
-    token.expose().as_str().to_owned()
-}
-
-pub fn handle_of(token: &str) -> Handle {
-    Token::parse(token.as_bytes()).expect("a token").handle()
-}
-
-/// The 48 bytes of a token.
-pub fn bytes(token: &str) -> Vec<u8> {
-    Base64UrlUnpadded::decode_vec(token).unwrap()
-}
-
-pub fn base64(bytes: &[u8]) -> String {
-    Base64UrlUnpadded::encode_string(bytes)
-}
-
-/// A request between its halves.
-#[derive(Debug)]
-pub struct Request {
-    pub resumed: Resumed,
-    pub changes: Changes,
-}
-
-impl Request {
-    pub fn subject(&self) -> Option<&str> {
-        self.resumed.subject().map(Subject::as_str)
-    }
-
-    pub fn set(mut self, key: &str, json: &str) -> Self {
-        self.changes.set(key, json.as_bytes().to_vec());
-        self
-    }
-
-    /// Adds one to a number.
-    pub fn count(mut self, key: &str) -> Self {
-        let add = |stored: Option<&[u8]>| {
-            let text = str::from_utf8(stored.unwrap_or(b"0")).map_err(|e| e.to_string())?;
-            Ok((text.parse::<u64>().map_err(|e| e.to_string())? + 1).to_string().into_bytes())
-        };
-        self.changes.update(key, Arc::new(add));
-        self
-    }
-}
-
-/// A response.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    pub cookie: Option<CookieAction>,
-    /// Who the request was served as.
-    pub subject: Option<String>,
-    /// Whether what the request stored was thrown away.
-    pub discarded: bool,
-}
-
-impl Reply {
-    /// The token that was handed out.
-    pub fn handed(&self) -> Option<String> {
-        match &self.cookie {
-            Some(CookieAction::Set(token)) => Some(text(token)),
-            _ => None,
-        }
     }
 }
 
@@ -269,7 +137,7 @@ impl Desk {
             match plan.write {
                 Write::None => {}
                 Write::Touch { handle, seen } => self.shelf.touch(handle, seen),
-                Write::Insert { record, .. } => match self.shelf.insert(record) {
+                Write::Insert { record, .. } => match self.shelf.insert(&record) {
                     Inserted::HandleTaken => continue,
                     inserted => assert_eq!(inserted, Inserted::Inserted { evicted: Vec::new() }),
                 },
@@ -342,7 +210,7 @@ impl Desk {
         request.resumed.all_ended();
         request.changes.clear();
         loop {
-            match self.shelf.insert(login.record().clone()) {
+            match self.shelf.insert(login.record()) {
                 Inserted::HandleTaken => login = self.engine.redraw(login, &self.entropy).unwrap(),
                 Inserted::Inserted { evicted } => {
                     request.resumed.logged_in(login, self.now);
@@ -368,13 +236,13 @@ impl Desk {
         self.replace_secret(request, None)
     }
 
-    pub fn step_up(&mut self, request: &mut Request, proof: Proof) -> Result<(), EngineError> {
+    pub fn step_up(&mut self, request: &mut Request, proof: &Proof) -> Result<(), EngineError> {
         self.replace_secret(request, Some(proof))
     }
 
-    fn replace_secret(&mut self, request: &mut Request, proof: Option<Proof>) -> Result<(), EngineError> {
+    fn replace_secret(&mut self, request: &mut Request, proof: Option<&Proof>) -> Result<(), EngineError> {
         loop {
-            let rotation: Rotation = match proof.clone() {
+            let rotation: Rotation = match proof.cloned() {
                 Some(proof) => self.engine.step_up(&request.resumed, proof, self.now, &self.entropy)?,
                 None => self.engine.rotate(&request.resumed, self.now, &self.entropy)?,
             };
@@ -422,7 +290,7 @@ impl Desk {
     /// A whole step-up.
     pub fn step_up_now(&mut self, browser: &mut Browser) -> Reply {
         let mut request = self.begin(browser);
-        self.step_up(&mut request, Proof::default()).unwrap();
+        self.step_up(&mut request, &Proof::default()).unwrap();
         let reply = self.finish(request);
         browser.receive(&reply);
         reply

@@ -47,14 +47,14 @@ impl Shelf {
         self.rows.insert(record.handle(), Row::Live { version, seen, body: record.encode().unwrap() });
     }
 
-    pub fn insert(&mut self, record: Record) -> Inserted {
+    pub fn insert(&mut self, record: &Record) -> Inserted {
         if let Some(refusal) = self.refusals.pop() {
             return refusal;
         }
         if self.rows.contains_key(&record.handle()) {
             return Inserted::HandleTaken;
         }
-        self.store(&record);
+        self.store(record);
         Inserted::Inserted { evicted: Vec::new() }
     }
 

@@ -35,7 +35,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..8_usize).prop_map(Step::Drop),
         5 => prop::sample::select(vec![1_u64, 20, 40, 59, 61, 64, 66, 70, 300, 895, 901, 906, 1790, 1801, 14_400])
             .prop_map(Step::Advance),
-        2 => (0..3_usize, 0..20_usize).prop_map(|(client, back)| Step::Thief { client, back }),
+        3 => (0..3_usize, prop_oneof![4 => 0..3_usize, 1 => 0..20_usize])
+            .prop_map(|(client, back)| Step::Thief { client, back }),
+        2 => (0..3_usize).prop_map(Step::RotateOnSchedule),
         1 => (0..3_usize).prop_map(Step::Junk),
         1 => (0..3_usize).prop_map(Step::Roam),
         1 => Just(Step::Sweep),

@@ -44,12 +44,21 @@ impl Kind {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Start { client: usize, kind: Kind, lose: bool },
+    Start {
+        client: usize,
+        kind: Kind,
+        lose: bool,
+    },
     Poll(usize),
     Finish,
     Drop(usize),
     Advance(u64),
-    Thief { client: usize, back: usize },
+    Thief {
+        client: usize,
+        back: usize,
+    },
+    /// A rotation from its beginning to its confirmation.
+    RotateOnSchedule(usize),
     Junk(usize),
     Roam(usize),
     Sweep,
@@ -218,6 +227,13 @@ impl Run {
                 self.oracle.lock().unwrap().now = START.plus(self.now().since(START));
             }
             Step::Thief { client, back } => self.thief(client, back),
+            Step::RotateOnSchedule(client) => {
+                self.step(&Step::Advance(906));
+                for _ in 0..2 {
+                    self.start(client, Kind::Read, false);
+                    self.step(&Step::Finish);
+                }
+            }
             Step::Junk(client) => self.junk(client),
             Step::Roam(client) => self.clients[client].network ^= 1,
             Step::Sweep => drop(finish(Box::pin({
