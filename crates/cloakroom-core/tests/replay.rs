@@ -198,3 +198,28 @@ fn a_record_that_the_store_confuses_with_another_is_an_error() {
     let error = desk.engine.resume(&presented, found, cloakroom_core::engine::Facts::default(), desk.now);
     assert!(matches!(error, Err(cloakroom_core::error::EngineError::Tampered { .. })));
 }
+
+#[test]
+fn a_replayed_request_gets_no_cookie_and_what_it_stores_is_thrown_away() {
+    for on_replay in [OnReplay::Revoke, OnReplay::Refuse] {
+        let mut desk = Desk::with(Policy::default().on_replay(on_replay));
+        let mut alice = desk.alice();
+        let old = alice.with(&alice.token());
+        desk.wait(mins(15)).visit(&mut alice);
+        desk.visit(&mut alice);
+        desk.wait(secs(65));
+        let request = desk.begin(&old).set("cart", "1");
+        let reply = desk.finish(request);
+        assert_eq!((reply.cookie, reply.discarded), (None, true), "{on_replay:?}");
+    }
+}
+
+#[test]
+fn a_retired_secret_of_a_session_whose_time_was_up_is_no_replay() {
+    let (mut desk, mut alice, old) = confirmed();
+    desk.wait(secs(65));
+    desk.count(&mut alice);
+    desk.wait(mins(31)).happened();
+    assert_eq!(desk.peek(&alice.with(&old)), None);
+    assert_eq!(desk.happened(), [EventKind::UsedAfterEnd(Reason::Idle)]);
+}

@@ -371,3 +371,20 @@ fn the_pending_successor_wins_beside_its_predecessor() {
     assert_eq!(desk.visit(&mut alice).handed(), None);
     assert_eq!(desk.happened(), [EventKind::RotationConfirmed]);
 }
+
+#[test]
+fn a_stranger_is_noted_anew_under_each_secret() {
+    for on_demand in [false, true] {
+        let (mut desk, mut alice) = due();
+        desk.visit_in_vain(&alice.stolen_by(&Browser::stranger()));
+        if on_demand {
+            desk.rotate_now(&mut alice);
+        } else {
+            desk.visit(&mut alice);
+        }
+        desk.visit(&mut alice);
+        desk.wait(mins(15)).happened();
+        desk.visit_in_vain(&alice.stolen_by(&Browser::stranger()));
+        assert_eq!(desk.happened(), [EventKind::StrangerNotRenewed], "on demand: {on_demand}");
+    }
+}

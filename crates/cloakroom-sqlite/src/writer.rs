@@ -191,11 +191,15 @@ fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>, limit: usize, co
 }
 
 fn commit(connection: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    if !connection.is_autocommit() {
+        // Left over from a rollback that failed; nothing in it was acknowledged.
+        execute(connection, "ROLLBACK")?;
+    }
     execute(connection, "BEGIN IMMEDIATE")?;
     let outcome =
         group.iter_mut().try_for_each(|job| job.run(connection)).and_then(|()| execute(connection, "COMMIT"));
     if outcome.is_err() && !connection.is_autocommit() {
-        // If even this fails, the next BEGIN does too, and so does every operation after it: nothing is acknowledged.
+        // If even this fails, the next group tries again, and fails if it cannot.
         drop(execute(connection, "ROLLBACK"));
     }
     outcome

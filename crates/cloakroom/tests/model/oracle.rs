@@ -96,10 +96,11 @@ impl Oracle {
         let Some(life) = event.handle.and_then(|handle| self.lives.get_mut(&handle)) else { return };
         match event.kind {
             EventKind::Renewed | EventKind::SteppedUp | EventKind::RotatedOnDemand => {
-                let settled = life.secrets.last().unwrap().confirmed.is_some();
+                let confirmed = life.secrets.last().unwrap().confirmed;
                 assert!(
-                    settled || event.kind != EventKind::Renewed,
-                    "a rotation began while another one was unconfirmed"
+                    event.kind != EventKind::Renewed
+                        || confirmed.is_some_and(|at| at.plus(GRACE) <= event.at),
+                    "a rotation began while another one was unconfirmed or its grace ran"
                 );
                 life.secrets.push(Secret::default());
             }

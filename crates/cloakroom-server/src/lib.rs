@@ -1,0 +1,1 @@
+//! The gateway: sessions in front of an application in any language.

@@ -1,0 +1,3 @@
+//! The program `cloakroom`.
+
+fn main() {}
