@@ -108,6 +108,11 @@ impl Tombstone {
         Self { reason, at, digests: live.chain(secrets.retired.iter().copied()).collect() }
     }
 
+    /// The tombstone of a record that cannot be read: nobody will be recognised by it.
+    pub const fn bare(reason: Reason, at: Timestamp) -> Self {
+        Self { reason, at, digests: Vec::new() }
+    }
+
     /// Why the session ended.
     pub const fn reason(&self) -> Reason {
         self.reason
@@ -216,6 +221,15 @@ pub enum Since {
     Epoch(Epoch),
     /// No epoch was read: the last "end all sessions" must be older than this instant.
     Arrival(Timestamp),
+}
+
+/// The answer to [`BySubject::remove_all`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedAll {
+    /// The sessions that were ended.
+    pub ended: Vec<Handle>,
+    /// The subject's epoch from now on: a login that presents it is admitted.
+    pub epoch: Epoch,
 }
 
 /// What to do with a login beyond the cap.
@@ -446,7 +460,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Inserted, StoreError>> + Send;
 
     /// Replaces the record of the same handle if its version is still `expected`. The stored version becomes
-    /// `expected.next()`; the later of the stored and the given `seen` is kept. The subject never changes.
+    /// `expected.next()`; the later of the stored and the given `seen` is kept. A session's subject never changes, so the caller
+    /// must not pass another one.
     ///
     /// # Security
     ///
@@ -498,7 +513,10 @@ pub trait BySubject: Store {
     fn epoch(&self, subject: &Subject) -> impl Future<Output = Result<Epoch, StoreError>> + Send;
 
     /// Ends all sessions of a subject but `keep`, and bumps the subject's epoch, in one atomic step, even if there
-    /// is no session at all. Returns what was ended.
+    /// is no session at all. Returns what was ended, and the new epoch.
+    ///
+    /// A session whose record cannot be read is ended too, with a [`Tombstone::bare`]: what is damaged must not keep the
+    /// others alive.
     ///
     /// # Security
     ///
@@ -509,7 +527,7 @@ pub trait BySubject: Store {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Vec<Handle>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<RemovedAll, StoreError>> + Send;
 }
 
 /// A store that can clear away what time has ended.

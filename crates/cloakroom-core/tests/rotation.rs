@@ -12,7 +12,7 @@ mod common;
 use cloakroom_core::event::EventKind;
 use cloakroom_core::policy::Policy;
 use common::mirror::Body;
-use common::{Browser, CAFE, Desk, FIREFOX, HOME, mins, secs};
+use common::{Browser, CAFE, Desk, FIREFOX, HOME, Request, mins, secs};
 
 /// Alice after fifteen minutes: the next response hands out a successor.
 fn due() -> (Desk, Browser) {
@@ -253,6 +253,9 @@ fn r053_a_rotation_that_meets_a_data_write_is_dropped_and_begun_by_the_next_requ
     let writing = desk.begin(&stranger).count("visits");
     desk.finish(writing);
     desk.happened();
+    let Request { resumed, changes } = &rotating;
+    let plan = desk.engine.conclude(resumed, changes, desk.now, &desk.entropy).unwrap();
+    assert!(plan.cookie.is_some() && !plan.retry, "not worth a second try");
     let reply = desk.finish(rotating);
     assert_eq!((reply.subject.as_deref(), reply.handed()), (Some("alice"), None));
     assert_eq!(desk.happened(), []);
@@ -387,4 +390,33 @@ fn a_stranger_is_noted_anew_under_each_secret() {
         desk.visit_in_vain(&alice.stolen_by(&Browser::stranger()));
         assert_eq!(desk.happened(), [EventKind::StrangerNotRenewed], "on demand: {on_demand}");
     }
+}
+
+#[test]
+fn a_successor_that_has_a_successor_of_its_own_is_not_offered_again() {
+    // Only clocks that differ by more than the skew let it come to this.
+    for seen_at_resume in [false, true] {
+        let (mut desk, mut alice) = due();
+        let old = alice.clone();
+        desk.visit(&mut alice);
+        let mut slow = desk.begin(&old);
+        desk.visit(&mut alice);
+        if seen_at_resume {
+            slow = desk.begin(&old);
+        }
+        assert!(desk.engine.still_offers(&slow.resumed, &desk.shelf.find(alice.handle())));
+        desk.wait(mins(15)).visit_in_vain(&alice);
+        assert!(!desk.engine.still_offers(&slow.resumed, &desk.shelf.find(alice.handle())));
+    }
+}
+
+#[test]
+fn at_most_four_strangers_are_noted_under_one_secret() {
+    let (mut desk, alice) = due();
+    for network in 1..=9 {
+        let stranger = Browser::new(FIREFOX, &format!("198.51.{network}.1"));
+        desk.visit_in_vain(&alice.stolen_by(&stranger));
+    }
+    assert_eq!(desk.happened(), vec![EventKind::StrangerNotRenewed; 4]);
+    assert_eq!(desk.peek(&alice).unwrap(), "alice");
 }

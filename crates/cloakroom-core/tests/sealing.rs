@@ -20,7 +20,7 @@ use cloakroom_core::lifecycle::establish::Draft;
 use cloakroom_core::policy::Policy;
 use cloakroom_core::record::{Level, Proof, Record, RecordError, Subject};
 use cloakroom_core::seal::{Pepper, Peppers};
-use cloakroom_core::store::{Fault, Found};
+use cloakroom_core::store::{Fault, Found, Reason, Tombstone};
 use cloakroom_core::token::Token;
 use common::mirror::Body;
 use common::{Browser, Desk, mins, secs};
@@ -149,6 +149,24 @@ fn nothing_but_the_whole_encoding_of_format_1_is_read() {
     }
 }
 
+#[test]
+fn nothing_but_the_whole_encoding_of_a_tombstone_is_read() {
+    let (_, record, _) = records().remove(1);
+    let tombstone = Tombstone::of(&record, Reason::Revoked, record.seen());
+    let bytes = tombstone.encode().unwrap();
+    assert_eq!(Tombstone::decode(&bytes).unwrap(), tombstone);
+    for len in 0..bytes.len() {
+        assert!(Tombstone::decode(&bytes[..len]).is_err(), "cut at {len}");
+    }
+    assert_eq!(Tombstone::decode(&[&bytes[..], &[0]].concat()), Err(RecordError::Broken));
+    assert_eq!(Tombstone::decode(&[&[2], &bytes[1..]].concat()), Err(RecordError::Format(2)));
+    // Three live slots and sixteen retired secrets are the most that a record can leave.
+    for (digests, fits) in [(19, true), (20, false)] {
+        let bytes = [&[1, 0, 0, digests][..], &vec![0; 8 * usize::from(digests)]].concat();
+        assert_eq!(Tombstone::decode(&bytes).is_ok(), fits, "{digests}");
+    }
+}
+
 /// Alice's and mallory's records at one desk, and mallory's browser.
 fn alice_and_mallory() -> (Desk, Browser, Record, Browser, Record) {
     let mut desk = Desk::default();
@@ -210,6 +228,8 @@ fn a_conflict_with_a_record_whose_data_another_key_sealed_is_an_error() {
     let slow = desk.begin(&mallory).count("visits");
     let body = Body { nonce: Body::read(&a).nonce, text: Body::read(&a).text, ..Body::read(&m) };
     desk.shelf.plant(m.handle(), m.version().next(), m.seen(), body.write());
+    let found = desk.shelf.find(m.handle());
+    assert!(is_tampered(&desk.engine.rebase(&mut slow.resumed.clone(), found)));
     assert!(is_tampered(&desk.try_finish(slow)));
 }
 
@@ -388,8 +408,7 @@ fn r108_no_debug_text_shows_a_secret_a_key_or_data() {
     let logged_in = request.resumed.cookie().cloned();
     let record = desk.record(request.resumed.record().unwrap().handle());
     texts.push(format!("{record:?} {:?} {:?}", request.resumed.record(), Found::Live(record.clone())));
-    let tombstone =
-        cloakroom_core::store::Tombstone::of(&record, cloakroom_core::store::Reason::Revoked, desk.now);
+    let tombstone = Tombstone::of(&record, Reason::Revoked, desk.now);
     texts.push(format!("{tombstone:?}"));
 
     let mut secrets = vec![browser.token()];

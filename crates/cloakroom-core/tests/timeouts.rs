@@ -73,11 +73,14 @@ fn r047_an_expired_session_is_refused_although_nobody_swept_it() {
 fn r041_r047_an_expired_session_stays_so_although_a_slow_handler_ends_later() {
     let mut desk = Desk::default();
     let alice = desk.alice();
-    let slow = desk.begin(&alice).count("visits");
-    desk.wait(mins(30));
+    desk.wait(mins(20));
+    let (touching, writing) = (desk.begin(&alice), desk.begin(&alice).count("visits"));
+    desk.wait(mins(11));
     assert_eq!(desk.peek(&alice), None);
-    desk.finish(slow);
-    assert_eq!(desk.peek(&alice), None);
+    for slow in [touching, writing] {
+        desk.finish(slow);
+        assert_eq!(desk.peek(&alice), None);
+    }
 }
 
 #[test]
@@ -90,6 +93,18 @@ fn r045_passive_requests_do_not_move_the_idle_timer() {
     }
     desk.wait(mins(1));
     assert_eq!(desk.visit(&mut polling).subject, None);
+}
+
+#[test]
+fn r045_a_passive_request_that_rotates_does_not_move_the_idle_timer_either() {
+    for (passive, moves) in [(true, false), (false, true)] {
+        let mut desk = Desk::default();
+        let alice = desk.alice();
+        let seen = desk.record(alice.handle()).seen();
+        let mut browser = if passive { alice.passive() } else { alice };
+        desk.wait(mins(5)).rotate_now(&mut browser);
+        assert_eq!(desk.record(browser.handle()).seen() > seen, moves);
+    }
 }
 
 #[test]

@@ -65,8 +65,8 @@ use std::sync::Arc;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, Replaced, Store, StoreError, Sweep, SweepLimits,
-    SweepReport,
+    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store, StoreError, Sweep,
+    SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -166,7 +166,7 @@ impl BySubject for SqliteStore {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> Result<Vec<Handle>, StoreError> {
+    ) -> Result<RemovedAll, StoreError> {
         let subject = subject.clone();
         self.0
             .writer

@@ -5,8 +5,8 @@ use std::time::Duration;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version, deadline};
 use cloakroom_core::store::{
-    Admission, Epoch, Found, Inserted, Reason, Replaced, StoreError, SweepLimits, SweepReport, Swept,
-    Tombstone,
+    Admission, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError, StoreErrorKind, SweepLimits,
+    SweepReport, Swept, Tombstone,
 };
 use cloakroom_core::token::Handle;
 use rusqlite::{Connection, Params, Row, params};
@@ -77,7 +77,7 @@ pub(crate) fn insert(
             }
         }
         for handle in &evicted {
-            end(connection, *handle, Reason::Evicted, admission.now)?;
+            end_anyhow(connection, *handle, Reason::Evicted, admission.now)?;
         }
     }
     let idle_ms = idle_ms(record);
@@ -154,18 +154,28 @@ pub(crate) fn end(
 ) -> Answer<Option<Record>> {
     let removed = row(connection, LIVE, [handle.as_bytes()], |row| record(handle, row))?;
     if let Some(removed) = &removed {
-        bury(connection, removed, reason, at)?;
+        bury(connection, handle, &Tombstone::of(removed, reason, at))?;
     }
     Ok(removed)
 }
 
-fn bury(connection: &Connection, record: &Record, reason: Reason, at: Timestamp) -> Answer<()> {
-    let body = Tombstone::of(record, reason, at).encode()?;
+/// Ends a session even if its record cannot be read: what is damaged must not keep the subject's others alive.
+fn end_anyhow(connection: &Connection, handle: Handle, reason: Reason, at: Timestamp) -> Answer<()> {
+    match end(connection, handle, reason, at) {
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+            bury(connection, handle, &Tombstone::bare(reason, at))
+        }
+        answer => answer.map(drop),
+    }
+}
+
+fn bury(connection: &Connection, handle: Handle, tombstone: &Tombstone) -> Answer<()> {
+    let body = tombstone.encode()?;
     execute(
         connection,
         "UPDATE sessions SET ended = 1, subject = NULL, version = 0, seen = 0, created = 0, idle_ms = 0, absolute = 0,
          check_at = ?2, body = ?3 WHERE handle = ?1",
-        params![record.handle().as_bytes(), time_in(at), body],
+        params![handle.as_bytes(), time_in(tombstone.at()), body],
     )
     .map(drop)
 }
@@ -176,9 +186,10 @@ pub(crate) fn remove_all(
     keep: Option<Handle>,
     reason: Reason,
     now: Timestamp,
-) -> Answer<Vec<Handle>> {
+) -> Answer<RemovedAll> {
     let last = last_epoch(connection, subject)?;
-    let next = last.map_or(Epoch::default(), |(epoch, _)| epoch).next(now).number().cast_signed();
+    let epoch = last.map_or(Epoch::default(), |(epoch, _)| epoch).next(now);
+    let next = epoch.number().cast_signed();
     // The later time stays if this clock is behind: it decides which logins arrived too early.
     let at = time_in(last.map_or(now, |(_, at)| at.max(now)));
     let values = params![subject.as_str(), next, at];
@@ -191,9 +202,9 @@ pub(crate) fn remove_all(
         })?;
     handles.retain(|handle| Some(*handle) != keep);
     for handle in &handles {
-        end(connection, *handle, reason, now)?;
+        end_anyhow(connection, *handle, reason, now)?;
     }
-    Ok(handles)
+    Ok(RemovedAll { ended: handles, epoch })
 }
 
 /// The inner answer is an error if a session that is due cannot be read. It is left as it is and put off, so that it does not
@@ -233,7 +244,7 @@ pub(crate) fn sweep(
         return Ok(Err(error));
     }
     for (record, reason, at) in expired {
-        bury(connection, &record, reason, at)?;
+        bury(connection, record.handle(), &Tombstone::of(&record, reason, at))?;
         let subject = record.subject().cloned();
         report.swept.push(Swept { handle: record.handle(), subject, reason, at });
     }

@@ -111,7 +111,7 @@ fn a_row_that_cannot_be_read_is_corrupt_and_never_absent() {
 }
 
 #[test]
-fn no_operation_passes_over_a_session_that_it_cannot_read() {
+fn no_operation_passes_over_a_session_that_it_cannot_read_in_silence() {
     let records = sessions(Some(&alice()), 2, 2);
     let (place, store) = opened(&records);
     damage(&place, &records[0], "body = x'01'");
@@ -120,7 +120,6 @@ fn no_operation_passes_over_a_session_that_it_cannot_read() {
             |error: cloakroom_core::store::StoreError| assert_eq!(error.kind(), StoreErrorKind::Corrupt);
         corrupt(store.list(&alice()).await.unwrap_err());
         corrupt(store.remove(records[0].handle(), Reason::Revoked, NOW).await.unwrap_err());
-        corrupt(store.remove_all(&alice(), None, Reason::RevokedAll, NOW).await.unwrap_err());
         let cap = Some(Cap { max: 1, at_cap: AtCap::EvictOldest });
         let new = sessions(Some(&alice()), 1, 3).remove(0);
         corrupt(store.insert(new.clone(), Admission { cap, ..admission() }).await.unwrap_err());
@@ -129,6 +128,21 @@ fn no_operation_passes_over_a_session_that_it_cannot_read() {
         assert_eq!(store.find(records[1].handle()).await.unwrap(), Found::Live(records[1].clone()));
         assert_eq!(store.find(new.handle()).await.unwrap(), Found::Absent);
         corrupt(store.find(records[0].handle()).await.unwrap_err());
+    });
+}
+
+#[test]
+fn r058_a_session_that_cannot_be_read_is_ended_with_all_others_of_its_subject() {
+    let records = sessions(Some(&alice()), 2, 2);
+    let (place, store) = opened(&records);
+    damage(&place, &records[0], "body = x'01'");
+    block_on(async {
+        let removed = store.remove_all(&alice(), None, Reason::RevokedAll, NOW).await.unwrap();
+        assert_eq!(removed.ended.len(), 2);
+        for record in &records {
+            let Found::Ended(tombstone) = store.find(record.handle()).await.unwrap() else { panic!("alive") };
+            assert_eq!((tombstone.reason(), tombstone.at()), (Reason::RevokedAll, NOW));
+        }
     });
 }
 

@@ -10,8 +10,8 @@ use std::task::Poll;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, Replaced, Store, StoreError, Sweep, SweepLimits,
-    SweepReport,
+    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store, StoreError, Sweep,
+    SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -164,7 +164,7 @@ impl<S: BySubject, H: Hook> BySubject for Hooked<S, H> {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> Result<Vec<Handle>, StoreError> {
+    ) -> Result<RemovedAll, StoreError> {
         self.around(Operation::RemoveAll, || self.inner().remove_all(subject, keep, reason, now)).await
     }
 }

@@ -56,7 +56,7 @@ impl Sessions {
         let subject = Subject::new(subject)?;
         let now = self.shared.now()?;
         let ended = self.shared.store.remove_all(&subject, None, Reason::RevokedAll, now).await;
-        let ended = ended.map_err(|error| self.shared.refuse_outside(error.into()))?;
+        let ended = ended.map_err(|error| self.shared.refuse_outside(error.into()))?.ended;
         for handle in &ended {
             let event = Event::new(EventKind::Ended(Reason::RevokedAll), Client::default(), now);
             self.shared.observe(&event.of(*handle, Some(&subject)));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, Replaced, StoreError, Sweep, SweepLimits,
-    SweepReport,
+    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError, Sweep,
+    SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -29,7 +29,7 @@ pub(crate) trait AnyStore: Send + Sync {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> Answer<'a, Vec<Handle>>;
+    ) -> Answer<'a, RemovedAll>;
     fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Answer<'_, SweepReport>;
 }
 
@@ -70,7 +70,7 @@ impl<S: BySubject + Sweep> AnyStore for S {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> Answer<'a, Vec<Handle>> {
+    ) -> Answer<'a, RemovedAll> {
         Box::pin(BySubject::remove_all(self, subject, keep, reason, now))
     }
 

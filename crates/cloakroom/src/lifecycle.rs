@@ -7,7 +7,7 @@ use cloakroom_core::error::EngineError;
 use cloakroom_core::event::{Event, EventKind};
 use cloakroom_core::lifecycle::Rotation;
 use cloakroom_core::record::{Level, Proof, Subject};
-use cloakroom_core::store::{Found, Inserted, Reason, Replaced, Since, StoreError};
+use cloakroom_core::store::{Found, Inserted, Reason, RemovedAll, Replaced, Since, StoreError};
 use cloakroom_core::token::Handle;
 
 use crate::error::SessionError;
@@ -218,12 +218,11 @@ impl Session {
         let subject = act.resumed.subject().cloned().ok_or(SessionError::NotAuthenticated)?;
         let now = act.shared().now()?;
         let outcome = act.shared().store.remove_all(&subject, keep, Reason::RevokedAll, now).await;
-        let ended = outcome.map_err(|error| act.refuse(error.into()))?;
+        let RemovedAll { ended, epoch } = outcome.map_err(|error| act.refuse(error.into()))?;
         for &handle in &ended {
             let event = Event::new(EventKind::Ended(Reason::RevokedAll), act.resumed.facts().client, now);
             act.shared().observe(&event.of(handle, Some(&subject)));
         }
-        let epoch = act.shared().store.epoch(&subject).await.map_err(|error| act.refuse(error.into()))?;
         self.slot.with(|loaded| {
             loaded.own_epochs.push((subject, epoch));
             Ok(())

@@ -232,8 +232,8 @@ impl Engine {
         Ok(Rebased::Ready)
     }
 
-    /// Whether a secret that was derived again, or made by a rotation on demand, is still what the session offers, by a fresh look-up. Between resume and
-    /// now the session may have ended, and a login may have set another cookie.
+    /// Whether a secret that was derived again, or made by a rotation on demand, is still what the session offers, by a
+    /// fresh look-up. Between resume and now the session may have ended, and a login may have set another cookie.
     pub fn still_offers(&self, resumed: &Resumed, found: &Found) -> bool {
         let (Some(active), Found::Live(record)) = (&resumed.active, found) else { return false };
         let (held, fresh) = (&active.record.body.secrets, &record.body.secrets);

@@ -204,7 +204,9 @@ pub fn r069_no_login_survives_an_end_of_all_sessions_that_it_races<F: Fixture>(f
                     other => panic!("neither admitted nor superseded: {other:?}"),
                 }
             }
-            None => store.remove_all(&whose, None, Reason::RevokedAll, at(9)).await.expect("remove_all"),
+            None => {
+                store.remove_all(&whose, None, Reason::RevokedAll, at(9)).await.expect("remove_all").ended
+            }
         });
         let mut ended = answers[6].clone();
         let mut came_in: Vec<_> =

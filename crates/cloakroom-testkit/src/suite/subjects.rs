@@ -56,7 +56,7 @@ pub fn subjects_that_look_alike_are_told_apart<F: Fixture>(fixture: &F) {
         }
         let ended =
             store.remove_all(&subject("a%"), None, Reason::RevokedAll, at(1)).await.expect("remove_all");
-        assert_eq!(ended, [records[7].handle()]);
+        assert_eq!(ended.ended, [records[7].handle()]);
         for (name, record) in NAMES.iter().zip(&records).filter(|(name, _)| **name != "a%") {
             assert_live(store, record).await;
             assert_eq!(store.epoch(&subject(name)).await.expect("epoch"), Epoch::default(), "{name:?}");
@@ -75,7 +75,8 @@ pub fn r058_ending_all_sessions_ends_exactly_those_of_the_subject<F: Fixture>(fi
             put(store, record).await;
         }
         store.remove(mine[4].handle(), Reason::LoggedOut, at(5)).await.expect("remove");
-        let mut ended = store.remove_all(&alice, None, Reason::RevokedAll, at(9)).await.expect("remove_all");
+        let mut ended =
+            store.remove_all(&alice, None, Reason::RevokedAll, at(9)).await.expect("remove_all").ended;
         ended.sort();
         assert_eq!(ended, sorted(&[&mine[0], &mine[1], &mine[2], &mine[3]]));
         for record in &mine[..4] {
@@ -86,7 +87,7 @@ pub fn r058_ending_all_sessions_ends_exactly_those_of_the_subject<F: Fixture>(fi
         assert_live(store, &bob).await;
         assert_live(store, &anonymous).await;
         let again = store.remove_all(&alice, None, Reason::RevokedAll, at(10)).await.expect("remove_all");
-        assert_eq!(again, []);
+        assert_eq!(again.ended, []);
         assert_ended(store, &mine[0], Reason::RevokedAll, at(9)).await;
     });
 }
@@ -102,14 +103,14 @@ pub fn r057_ending_all_others_keeps_the_one_named<F: Fixture>(fixture: &F) {
         }
         let ended =
             store.remove_all(&alice, Some(kept.handle()), Reason::Revoked, at(5)).await.expect("remove_all");
-        assert_eq!(ended, [other.handle()]);
+        assert_eq!(ended.ended, [other.handle()]);
         assert_live(store, &kept).await;
         assert_ended(store, &other, Reason::Revoked, at(5)).await;
         assert_eq!(listed(store, &alice).await, [kept.handle()]);
         // A handle that is not the subject's keeps nothing, and is not ended either.
         let ended =
             store.remove_all(&alice, Some(bob.handle()), Reason::Revoked, at(6)).await.expect("remove_all");
-        assert_eq!(ended, [kept.handle()]);
+        assert_eq!(ended.ended, [kept.handle()]);
         assert_live(store, &bob).await;
     });
 }
@@ -121,10 +122,11 @@ pub fn ending_all_sessions_raises_the_epoch_even_without_sessions<F: Fixture>(fi
         let mut last = store.epoch(&alice).await.expect("epoch");
         assert_eq!(last, Epoch::default());
         for secs in [10, 10, 11, 3, 0] {
-            let ended =
+            let removed =
                 store.remove_all(&alice, None, Reason::RevokedAll, at(secs)).await.expect("remove_all");
-            assert_eq!(ended, []);
+            assert_eq!(removed.ended, []);
             let epoch = store.epoch(&alice).await.expect("epoch");
+            assert_eq!(removed.epoch, epoch, "the answer names the epoch that holds from now on");
             assert!(epoch > last, "{epoch:?} follows {last:?}");
             last = epoch;
         }
@@ -152,7 +154,8 @@ pub fn ten_thousand_sessions_of_one_subject_are_listed_and_ended<F: Fixture>(fix
     let all = sorted(&records.iter().collect::<Vec<_>>());
     fixture.run(async {
         assert!(listed(store, &alice).await == all, "the list is not complete");
-        let mut ended = store.remove_all(&alice, None, Reason::RevokedAll, at(1)).await.expect("remove_all");
+        let mut ended =
+            store.remove_all(&alice, None, Reason::RevokedAll, at(1)).await.expect("remove_all").ended;
         ended.sort();
         assert!(ended == all, "not all sessions were ended");
         assert_eq!(listed(store, &alice).await, []);

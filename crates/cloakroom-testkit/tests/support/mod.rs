@@ -8,8 +8,8 @@ use std::sync::{Barrier, Mutex, MutexGuard};
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, Replaced, Since, Store, StoreError,
-    Sweep, SweepLimits, SweepReport, Swept, Tombstone,
+    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Since, Store,
+    StoreError, Sweep, SweepLimits, SweepReport, Swept, Tombstone,
 };
 use cloakroom_core::token::Handle;
 
@@ -358,7 +358,7 @@ impl BySubject for Model {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> Result<Vec<Handle>, StoreError> {
+    ) -> Result<RemovedAll, StoreError> {
         let mut state = self.lock();
         let mut ended = Vec::new();
         let records = self.of_subject(&state, subject);
@@ -389,7 +389,9 @@ impl BySubject for Model {
             };
             state.epochs.insert(subject.clone(), (next, at));
         }
-        Ok(if self.is(Bug::RemoveAllAnswersWithNothing) { Vec::new() } else { ended })
+        let epoch = state.epochs.get(subject).map_or(Epoch::default(), |(epoch, _)| *epoch);
+        let ended = if self.is(Bug::RemoveAllAnswersWithNothing) { Vec::new() } else { ended };
+        Ok(RemovedAll { ended, epoch })
     }
 }
 

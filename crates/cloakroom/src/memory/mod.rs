@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, Replaced, Store, StoreError, Sweep, SweepLimits,
-    SweepReport,
+    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store, StoreError, Sweep,
+    SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -125,7 +125,7 @@ impl BySubject for MemoryStore {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> Result<Vec<Handle>, StoreError> {
+    ) -> Result<RemovedAll, StoreError> {
         self.shard(Handle::tag_of(subject))?.remove_all(subject, keep, reason, now)
     }
 }

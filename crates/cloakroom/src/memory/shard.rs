@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, Epoch, Found, Inserted, Reason, Replaced, StoreError, SweepLimits, SweepReport, Swept,
-    Tombstone,
+    Admission, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError, SweepLimits, SweepReport,
+    Swept, Tombstone,
 };
 use cloakroom_core::token::Handle;
 
@@ -200,7 +200,7 @@ impl Shard {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> Result<Vec<Handle>, StoreError> {
+    ) -> Result<RemovedAll, StoreError> {
         let of_subject = self.subjects.entry(subject.clone()).or_default();
         let (gone, kept) = std::mem::take(&mut of_subject.handles)
             .into_iter()
@@ -213,7 +213,7 @@ impl Shard {
         for &handle in &gone {
             self.remove(handle, reason, now)?;
         }
-        Ok(gone)
+        Ok(RemovedAll { ended: gone, epoch })
     }
 
     /// Looks at up to `batch` entries that are due; returns how many.

@@ -46,7 +46,7 @@ pub(crate) struct Oracle {
 impl Oracle {
     pub(crate) fn inserted(&mut self, record: &Record) {
         let handle = record.handle();
-        let secrets = vec![Secret { token: None, confirmed: Some(self.now) }];
+        let secrets = vec![Secret { token: None, confirmed: Some(record.created()) }];
         assert_eq!(record.absolute_limit(), record.created().plus(ABSOLUTE));
         let life = Life {
             secrets,

@@ -6,8 +6,8 @@ use cloakroom::MemoryStore;
 use cloakroom::core::clock::Timestamp;
 use cloakroom::core::record::{Record, Subject, Version};
 use cloakroom::core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, Replaced, Store, StoreError, Sweep, SweepLimits,
-    SweepReport,
+    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store, StoreError, Sweep,
+    SweepLimits, SweepReport,
 };
 use cloakroom::core::token::Handle;
 use cloakroom_testkit::block_on;
@@ -105,11 +105,11 @@ impl BySubject for Watched {
         keep: Option<Handle>,
         reason: Reason,
         now: Timestamp,
-    ) -> Result<Vec<Handle>, StoreError> {
+    ) -> Result<RemovedAll, StoreError> {
         others_first().await;
-        let ended = self.inner.remove_all(subject, keep, reason, now).await?;
-        self.tell(|oracle| ended.iter().for_each(|handle| oracle.ended(*handle, reason, now)));
-        Ok(ended)
+        let removed = self.inner.remove_all(subject, keep, reason, now).await?;
+        self.tell(|oracle| removed.ended.iter().for_each(|handle| oracle.ended(*handle, reason, now)));
+        Ok(removed)
     }
 }
 
