@@ -246,6 +246,19 @@ impl Cookie {
             .filter_map(|rest| rest.strip_prefix(b"="))
     }
 
+    /// What a request's `Cookie` fields hold besides this cookie, as one field; `None` if that is nothing. Copies under
+    /// the name in another case are taken out too: some applications would read them for this one.
+    pub fn without<'a>(&self, fields: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+        let ours = |pair: &[u8]| {
+            let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(self.name.as_bytes())
+        };
+        let pairs =
+            fields.into_iter().flat_map(|field| field.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
+        let others = pairs.filter(|pair| !pair.is_empty() && !ours(pair)).collect::<Vec<_>>();
+        (!others.is_empty()).then(|| others.join(&b"; "[..]))
+    }
+
     /// The `Set-Cookie` value that hands out a token. Only a token's 64 characters and what the options allow can be
     /// in it, so nothing that a client sends reaches it.
     pub fn set(&self, token: &Token) -> SetCookie {

@@ -123,6 +123,8 @@ pub struct Resumed {
     /// Whether a presented session ended, or its secret went stale, less than a grace ago: the response must leave
     /// the cookie alone, and what is stored is thrown away.
     pub(crate) just_ended: bool,
+    /// Why the session ended of which a genuine token was presented.
+    pub(crate) over: Option<Reason>,
     pub(crate) endings: Vec<(Handle, Reason)>,
     pub(crate) cookie: Option<CookieAction>,
     /// Whether the cookie is that of a rotation on demand.
@@ -144,6 +146,12 @@ impl Resumed {
     /// Whether a session of the request ended moments ago, so that nothing it stores is kept.
     pub const fn just_ended(&self) -> bool {
         self.just_ended
+    }
+
+    /// Why the presented session ended, if it has and the token was genuine: for telling its own client. `None` for anything
+    /// forged, so that nobody else learns it.
+    pub const fn over(&self) -> Option<Reason> {
+        self.over
     }
 
     /// When the token was judged.

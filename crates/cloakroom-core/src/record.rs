@@ -90,6 +90,13 @@ impl fmt::Debug for Subject {
 #[error("{0}")]
 pub struct ValueError(pub(crate) &'static str);
 
+impl ValueError {
+    /// Says what would be acceptable.
+    pub const fn new(expected: &'static str) -> Self {
+        Self(expected)
+    }
+}
+
 /// An authentication assurance level, 1 to 3 (NIST SP 800-63B-4 section 2). The default is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]

@@ -1,4 +1,5 @@
 //! A small browser for tests: one connection a request, and a cookie jar that keeps what a real one would.
+#![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

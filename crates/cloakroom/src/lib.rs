@@ -26,7 +26,7 @@ pub use cloakroom_core::event::{Event, EventKind, Observer, Severity};
 pub use cloakroom_core::policy::{ConfigErrors, OnReplay, Policy};
 pub use cloakroom_core::record::{Authentication, Level, Subject};
 pub use cloakroom_core::seal::{Pepper, PepperId, Peppers};
-pub use cloakroom_core::store::AtCap;
+pub use cloakroom_core::store::{AtCap, Reason};
 pub use cloakroom_core::token::Handle;
 
 pub use self::admin::Sessions;

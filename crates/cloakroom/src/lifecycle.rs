@@ -3,16 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cloakroom_core::data::Changes;
 use cloakroom_core::error::EngineError;
 use cloakroom_core::event::{Event, EventKind};
-use cloakroom_core::lifecycle::Rotation;
+use cloakroom_core::lifecycle::{Newcomer, Rotation};
 use cloakroom_core::record::{Level, Proof, Subject};
 use cloakroom_core::store::{Found, Inserted, Reason, RemovedAll, Replaced, Since, StoreError};
 use cloakroom_core::token::Handle;
 
+use serde::Serialize;
+
 use crate::error::SessionError;
 use crate::info::SessionInfo;
-use crate::session::Session;
+use crate::key::Key;
+use crate::session::{Session, check_json, check_name, encode_for};
 use crate::slot::Act;
 
 /// How often a call tries again after a conflict, or after drawing a handle that was taken.
@@ -26,6 +30,7 @@ pub struct Login {
     session: Session,
     subject: Subject,
     proof: Proof,
+    data: Changes,
     since: Since,
 }
 
@@ -43,6 +48,27 @@ impl Login {
     /// [`SessionError::Value`] for more than 8, or for names that are not 1 to 16 of `a` to `z`, digits, `-` and `_`.
     pub fn methods<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, SessionError> {
         self.proof = self.proof.methods(names)?;
+        Ok(self)
+    }
+
+    /// Puts a value into the new session from the beginning, in the same write as the login.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Data`] if the value has no JSON form.
+    #[allow(clippy::needless_pass_by_value, reason = "the value goes into the session")]
+    pub fn set<T: Serialize>(mut self, key: Key<T>, value: T) -> Result<Self, SessionError> {
+        self.data.set(key.name(), encode_for(key.name(), &value)?);
+        Ok(self)
+    }
+
+    /// Puts a JSON text into the new session under a key that is known at run time only.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Value`] if `name` is no name of a key; [`SessionError::Data`] if `json` is no JSON text.
+    pub fn set_json(mut self, name: &str, json: &str) -> Result<Self, SessionError> {
+        self.data.set(check_name(name)?, check_json(name, json)?);
         Ok(self)
     }
 
@@ -66,7 +92,7 @@ impl Login {
             let own = loaded.own_epochs.iter().rev().find(|(subject, _)| *subject == self.subject);
             Ok((loaded.changes.clone(), own.map_or(self.since, |(_, epoch)| Since::Epoch(*epoch))))
         })?;
-        let who = (self.subject, self.proof);
+        let who = Newcomer { subject: self.subject, proof: self.proof, data: self.data };
         let now = act.shared().now()?;
         let entropy = Arc::clone(&act.shared().entropy);
         let mut login = act.shared().engine.log_in(&act.resumed, &changes, who, since, now, &*entropy)?;
@@ -118,7 +144,21 @@ impl Session {
             Ok(epoch) => epoch,
             Err(error) => return Err(self.slot.refuse(error.into())),
         };
-        Ok(Login { session: self.clone(), subject, proof: Proof::default(), since: Since::Epoch(epoch) })
+        Ok(self.login(subject, Since::Epoch(epoch)))
+    }
+
+    /// Begins a login for credentials that were checked elsewhere, so that no epoch could be read before: it loses against
+    /// an "end all sessions" that is younger than the request.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Value`] for a subject that cannot be one; [`SessionError::Clock`].
+    pub fn login_since_arrival(&self, subject: impl Into<Arc<str>>) -> Result<Login, SessionError> {
+        Ok(self.login(Subject::new(subject)?, Since::Arrival(self.slot.arrived?)))
+    }
+
+    fn login(&self, subject: Subject, since: Since) -> Login {
+        Login { session: self.clone(), subject, proof: Proof::default(), data: Changes::default(), since }
     }
 
     /// Begins and completes a login in one, for those who have nothing to verify in between.
@@ -129,9 +169,7 @@ impl Session {
     ///
     /// As [`Login::complete`]; [`SessionError::Value`] for a subject that cannot be one.
     pub async fn log_in(&self, subject: impl Into<Arc<str>>) -> Result<(), SessionError> {
-        let since = Since::Arrival(self.slot.arrived?);
-        let subject = Subject::new(subject)?;
-        Login { session: self.clone(), subject, proof: Proof::default(), since }.complete().await
+        self.login_since_arrival(subject)?.complete().await
     }
 
     /// Records that the subject has authenticated again, for instance with a second factor: sets time, level and methods,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
-use cloakroom_core::data::DataMap;
+use cloakroom_core::data::{DataMap, is_key_name};
 use cloakroom_core::engine::Activity;
 use cloakroom_core::error::{ChangeError, EngineError};
-use cloakroom_core::record::{Authentication, Record, Subject};
+use cloakroom_core::record::{Authentication, Record, Subject, ValueError};
+use cloakroom_core::store::Reason;
 use cloakroom_core::token::Handle;
 use http::Extensions;
 use serde::Serialize;
@@ -66,8 +67,48 @@ impl Session {
     /// policy allows; [`SessionError::AfterResponse`]. The session is then unchanged.
     #[allow(clippy::needless_pass_by_value, reason = "the value goes into the session")]
     pub fn set<T: Serialize>(&self, key: Key<T>, value: T) -> Result<(), SessionError> {
-        let json = encode(&value).map_err(|reason| change_error(key.name(), reason))?;
+        let json = encode_for(key.name(), &value)?;
         self.change(|loaded| loaded.changes.set(key.name(), json))
+    }
+
+    /// All data as JSON texts by key, changes of this request included: for adapters that know the keys at run time only.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Engine`] if the data was changed by something else; [`SessionError::AfterResponse`].
+    pub fn entries(&self) -> Result<Vec<(String, String)>, SessionError> {
+        let entries = self.slot.with(|loaded| {
+            let text = |json: &[u8]| String::from_utf8_lossy(json).into_owned();
+            Ok(loaded.view()?.iter().map(|(key, json)| (key.to_owned(), text(json))).collect())
+        });
+        entries.map_err(|error| self.slot.refuse(error))
+    }
+
+    /// Stores a JSON text under a key that is known at run time only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::set`]; [`SessionError::Value`] if `name` is no name of a key; [`SessionError::Data`] if `json` is no
+    /// JSON text.
+    pub fn set_json(&self, name: &str, json: &str) -> Result<(), SessionError> {
+        let json = check_json(name, json)?;
+        let name = check_name(name)?;
+        self.change(|loaded| loaded.changes.set(name, json))
+    }
+
+    /// Removes a value whose key is known at run time only.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::AfterResponse`].
+    pub fn remove_named(&self, name: &str) -> Result<(), SessionError> {
+        self.change(|loaded| loaded.changes.remove(name))
+    }
+
+    /// Why the session of the presented token ended, if it has and the token was genuine. For telling its own user; whoever
+    /// presents anything else gets `None`.
+    pub fn ended_because(&self) -> Option<Reason> {
+        self.slot.with(|loaded| Ok(loaded.resumed.over())).ok().flatten()
     }
 
     /// Removes a value.
@@ -220,6 +261,26 @@ fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     serde_json::to_vec(value).map_err(|_| "the value has no JSON form".to_owned())
 }
+
+/// The JSON text of a value for a key.
+pub(crate) fn encode_for<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, SessionError> {
+    encode(value).map_err(|reason| change_error(key, reason).into())
+}
+
+/// Checks a key's name that is known at run time only.
+pub(crate) fn check_name(name: &str) -> Result<&str, SessionError> {
+    if is_key_name(name) { Ok(name) } else { Err(ValueError::new(KEY_NAME).into()) }
+}
+
+/// Checks a JSON text that is known at run time only.
+pub(crate) fn check_json(key: &str, json: &str) -> Result<Vec<u8>, SessionError> {
+    match serde_json::from_str::<serde::de::IgnoredAny>(json) {
+        Ok(_) => Ok(json.as_bytes().to_vec()),
+        Err(_) => Err(change_error(key, "the value is no JSON text".to_owned()).into()),
+    }
+}
+
+const KEY_NAME: &str = "a data key is named [a-z][a-z0-9_.-]{0,63}";
 
 fn change_error(key: &str, reason: String) -> ChangeError {
     ChangeError { key: key.to_owned(), reason }

@@ -272,3 +272,41 @@ fn data_beyond_the_limit_is_refused_at_once_and_the_rest_is_kept() {
     assert_eq!(client.ask("/count").body, "2");
     assert_eq!(client.ask("/word").body, "");
 }
+
+#[test]
+fn a_login_brings_its_data_along_in_the_same_insert() {
+    use cloakroom_testkit::Operation::{Find, Insert};
+    let store = Counting::new(MemoryStore::new());
+    let log_in = async |session: cloakroom::Session| -> Result<String, SessionError> {
+        let login =
+            session.login_since_arrival("alice")?.set(common::COUNT, 5)?.set_json("word", "\"tea\"")?;
+        login.methods(["pwd"])?.complete().await?;
+        Ok(format!("{:?}", session.entries()?))
+    };
+    let app = axum::Router::new()
+        .route("/", axum::routing::get(log_in))
+        .layer(SessionLayer::builder(store.clone()).without_sweeping().build().unwrap());
+    let request = http::Request::new(axum::body::Body::empty());
+    let answer = cloakroom_testkit::block_on(common::answer(app, request));
+    assert_eq!(answer.body, r#"[("count", "5"), ("word", "\"tea\"")]"#);
+    let counts = store.counts();
+    assert_eq!((counts.of(Insert), counts.of(Find), counts.total()), (1, 0, 1));
+}
+
+#[test]
+fn keys_and_values_that_are_known_at_run_time_only_are_checked() {
+    let try_all = async |session: cloakroom::Session| -> Result<String, SessionError> {
+        assert!(matches!(session.set_json("No", "1"), Err(SessionError::Value(_))));
+        assert!(matches!(session.set_json("no", "{"), Err(SessionError::Data(_))));
+        session.set_json("yes", "[1]")?;
+        session.set_json("gone", "1")?;
+        session.remove_named("gone")?;
+        Ok(format!("{:?}", session.entries()?))
+    };
+    let app = axum::Router::new()
+        .route("/", axum::routing::get(try_all))
+        .layer(SessionLayer::new(MemoryStore::new()));
+    let request = http::Request::new(axum::body::Body::empty());
+    let answer = cloakroom_testkit::block_on(common::answer(app, request));
+    assert_eq!(answer.body, r#"[("yes", "[1]")]"#);
+}

@@ -12,6 +12,23 @@ use crate::seal::DataKey;
 use crate::store::{Admission, Since};
 use crate::token::{Handle, Token};
 
+/// Who logs in, and with what.
+#[derive(Clone, Debug)]
+pub struct Newcomer {
+    /// Whose the new session is.
+    pub subject: Subject,
+    /// What the application states of the authentication.
+    pub proof: Proof,
+    /// What the new session holds from the beginning, in the same insert.
+    pub data: Changes,
+}
+
+impl From<(Subject, Proof)> for Newcomer {
+    fn from((subject, proof): (Subject, Proof)) -> Self {
+        Self { subject, proof, data: Changes::default() }
+    }
+}
+
 /// A login that is about to happen: first the endings, then the insert.
 ///
 /// In that order a failure in between leaves a signed-out user, never two live sessions.
@@ -53,23 +70,26 @@ impl Engine {
     /// # Errors
     ///
     /// [`EngineError::Entropy`]; [`EngineError::Tampered`], [`EngineError::Change`] or [`EngineError::DataTooLarge`] where
-    /// data is to cross.
+    /// data is to cross or comes with the login.
     pub fn log_in(
         &self,
         resumed: &Resumed,
         changes: &Changes,
-        (subject, proof): (Subject, Proof),
+        who: impl Into<Newcomer>,
         since: Since,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<LogIn, EngineError> {
+        let Newcomer { subject, proof, data: own } = who.into();
+        let mut data = self.surviving(resumed, changes)?;
+        own.apply(&mut data)?;
         let draft = Draft {
             subject: Some((subject, proof)),
             created: now,
             idle: self.policy.idle,
             absolute: self.policy.absolute,
             client: resumed.facts.client,
-            data: self.surviving(resumed, changes)?.encode()?,
+            data: self.check_size(data)?.encode()?,
         };
         let (record, token, key) = draft.clone().seal_keeping_key(self.peppers.current(), entropy)?;
         let admission = Admission { now, since, cap: self.policy.cap };
@@ -94,7 +114,7 @@ impl Engine {
         let mut data = resumed.open()?;
         changes.apply(&mut data)?;
         data.keep(&self.policy.survives_login);
-        self.check_size(data)
+        Ok(data)
     }
 }
 

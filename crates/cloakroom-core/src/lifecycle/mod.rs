@@ -8,5 +8,5 @@ mod revoke;
 mod rotate;
 
 pub use conclude::{Plan, Rebased, Write};
-pub use login::LogIn;
+pub use login::{LogIn, Newcomer};
 pub use rotate::Rotation;

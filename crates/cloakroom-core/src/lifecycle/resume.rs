@@ -65,6 +65,7 @@ impl Engine {
             facts,
             presented: Vec::new(),
             just_ended: false,
+            over: None,
             endings: Vec::new(),
             cookie: None,
             rotated: false,
@@ -147,6 +148,7 @@ impl Engine {
                 EventKind::StalePresented
             }
             Verdict::Over { reason, at } => {
+                resumed.over = Some(reason);
                 resumed.just_ended |= self.is_recent(at, now);
                 EventKind::UsedAfterEnd(reason)
             }

@@ -293,7 +293,7 @@ impl Run {
             self.oracle.lock().unwrap().lives.get_mut(&handle).unwrap().uncertain += 1;
         }
         match done {
-            Some(answer) => self.arrive(flight, answer.unwrap()),
+            Some(answer) => self.arrive(&flight, &answer.unwrap()),
             None => self.flights.push(flight),
         }
     }
@@ -315,11 +315,11 @@ impl Run {
     fn poll(&mut self, index: usize) {
         if let Some(answer) = poll_once(&mut self.flights[index].answer) {
             let flight = self.flights.remove(index);
-            self.arrive(flight, answer.unwrap());
+            self.arrive(&flight, &answer.unwrap());
         }
     }
 
-    fn arrive(&mut self, flight: Flight, answer: Response<String>) {
+    fn arrive(&mut self, flight: &Flight, answer: &Response<String>) {
         let cookies = answer.headers().get_all(header::SET_COOKIE).iter().collect::<Vec<_>>();
         assert!(cookies.len() <= 1, "R-031: one cookie a response");
         let cookie = cookies.first().map(|cookie| cookie.to_str().unwrap());
@@ -329,13 +329,13 @@ impl Run {
             self.oracle.lock().unwrap().issued(handle_of(token), token);
         }
         let seen = self.sights.lock().unwrap()[&flight.id];
-        self.count(&flight, seen, answer.status(), token.as_ref());
+        self.count(flight, seen, answer.status(), token.as_ref());
         let Some(client) = flight.client else { return };
         if flight.lose {
-            self.lost(&flight);
+            self.lost(flight);
             return;
         }
-        self.check_cookie(&flight, seen, token.as_ref());
+        self.check_cookie(flight, seen, token.as_ref());
         let client = &mut self.clients[client];
         if let Some(token) = token {
             if client.token != token {
@@ -402,7 +402,7 @@ impl Run {
     fn finish_alone(&mut self, mut flight: Flight) {
         loop {
             if let Some(answer) = poll_once(&mut flight.answer) {
-                return self.arrive(flight, answer.unwrap());
+                return self.arrive(&flight, &answer.unwrap());
             }
         }
     }
