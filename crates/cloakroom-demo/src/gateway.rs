@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use sfv::{BareItem, DictSerializer, Dictionary, Item, ItemSerializer, KeyRef, ListEntry, ListSerializer};
-use sfv::{Parser, RefBareItem, StringRef, TokenRef};
+use sfv::{Parser, RefBareItem, StringRef, TokenRef, key_ref, token_ref};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -124,7 +124,7 @@ impl Flash {
     const ALL: [Self; 4] = [Self::SignedIn, Self::Confirmed, Self::Added, Self::Removed];
 
     /// What stands in the session. The sentence itself does not: what a session holds is not put on a page.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::SignedIn => "signed-in",
             Self::Confirmed => "confirmed",
@@ -221,11 +221,190 @@ fn dictionary(headers: &HeaderMap, name: &str) -> Dictionary {
     Parser::new(&lines.join(&b", "[..])).parse().unwrap_or_default()
 }
 
-/// What the gateway shall do once the response has left: part of a response.
+/// A key of the session's data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Key {
+    Theme,
+    Flash,
+}
+
+impl Key {
+    /// The key as a Dictionary writes it.
+    fn member(self) -> &'static KeyRef {
+        const THEME: &KeyRef = key_ref("theme");
+        const FLASH: &KeyRef = key_ref("flash");
+        match self {
+            Self::Theme => THEME,
+            Self::Flash => FLASH,
+        }
+    }
+
+    /// The key as a List of Tokens writes it.
+    fn token(self) -> &'static TokenRef {
+        const THEME: &TokenRef = token_ref("theme");
+        const FLASH: &TokenRef = token_ref("flash");
+        match self {
+            Self::Theme => THEME,
+            Self::Flash => FLASH,
+        }
+    }
+}
+
+/// What the gateway shall do: part of a response, beside its body. Nothing here does anything by itself.
 #[must_use = "a command does nothing until it is part of a response"]
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Commands {
     fields: Vec<(&'static str, String)>,
-    set: DictSerializer<'static>,
-    unset: ListSerializer<'static>,
+    set: DictSerializer<String>,
+    unset: ListSerializer<String>,
+}
+
+impl Commands {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Logs the subject in, with a password.
+    pub(crate) fn log_in(mut self, subject: &str) -> Self {
+        self.fields.push(("session-login", item(subject)));
+        self.with_password()
+    }
+
+    /// Notes that the signed-in subject has shown the password again.
+    pub(crate) fn step_up(mut self, subject: &str) -> Self {
+        self.fields.push(("session-step-up", item(subject)));
+        self.with_password()
+    }
+
+    /// Ends the session of this request.
+    pub(crate) fn log_out(mut self) -> Self {
+        self.fields.push(("session-logout", "this".to_owned()));
+        self
+    }
+
+    /// Keeps a value in the session.
+    pub(crate) fn set(mut self, key: Key, value: &str) -> Self {
+        let _ = self.set.bare_item(key.member(), bare(value));
+        self
+    }
+
+    /// Drops a value from the session.
+    pub(crate) fn unset(mut self, key: Key) -> Self {
+        let _ = self.unset.bare_item(key.token());
+        self
+    }
+
+    fn with_password(mut self) -> Self {
+        self.fields.push(("session-methods", "pwd".to_owned()));
+        self
+    }
+}
+
+impl IntoResponseParts for Commands {
+    type Error = Refusal;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Refusal> {
+        let set = self.set.finish().map(|value| ("session-set", value));
+        let unset = self.unset.finish().map(|value| ("session-unset", value));
+        for (name, value) in self.fields.into_iter().chain(set).chain(unset) {
+            // Serialised structured fields are visible ASCII, so this cannot fail; if it did, no page without the
+            // command must leave.
+            let value = HeaderValue::from_str(&value).map_err(|_| Refusal::Internal)?;
+            parts.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        Ok(parts)
+    }
+}
+
+/// Text as an Item: a String, which escapes quotes and backslashes, or a Display String where a String cannot say it.
+fn item(text: &str) -> String {
+    ItemSerializer::new().bare_item(bare(text)).finish()
+}
+
+fn bare(text: &str) -> RefBareItem<'_> {
+    StringRef::from_str(text).map_or(RefBareItem::DisplayString(text), RefBareItem::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for &(name, value) in lines {
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_subject_is_a_string_or_a_display_string_or_nobody() {
+        for (value, subject) in [
+            (r#""alice""#, Some("alice")),
+            (r#""a \"quoted\" \\ name""#, Some(r#"a "quoted" \ name"#)),
+            (r#"%"Zo%c3%ab""#, Some("Zoë")),
+        ] {
+            let visitor = Visitor::read(&headers(&[(SUBJECT, value)])).unwrap();
+            assert_eq!(visitor.subject.as_deref(), subject, "{value}");
+        }
+        assert_eq!(Visitor::read(&HeaderMap::new()).unwrap().subject, None);
+    }
+
+    #[test]
+    fn a_subject_that_cannot_be_read_is_refused_and_never_taken_for_nobody() {
+        for value in ["", "alice", "\"alice", "\"\"", "42", "\"alice\";admin", "(\"alice\")", "\"alice\", \"bob\"", "%\"%ff\"", "\"Zoë\""] {
+            assert_eq!(Visitor::read(&headers(&[(SUBJECT, value)])).unwrap_err(), Refusal::UnreadableSession, "{value}");
+        }
+        let twice = headers(&[(SUBJECT, "\"alice\""), (SUBJECT, "\"bob\"")]);
+        assert_eq!(Visitor::read(&twice).unwrap_err(), Refusal::UnreadableSession);
+    }
+
+    #[test]
+    fn data_is_read_from_every_line_and_ignored_where_it_has_no_meaning() {
+        for (name, lines, theme, flash) in [
+            ("both", &[(DATA, r#"theme="dark", flash="added""#)][..], Theme::Dark, Some(Flash::Added)),
+            ("two lines", &[(DATA, r#"cart="x""#), (DATA, r#"theme="light""#)], Theme::Light, None),
+            ("a display string", &[(DATA, r#"theme=%"dark""#)], Theme::Dark, None),
+            ("unknown values", &[(DATA, r#"theme="<script>", flash="<b>""#)], Theme::Auto, None),
+            ("other types", &[(DATA, "theme=1, flash=(\"added\")")], Theme::Auto, None),
+            ("a token", &[(DATA, "theme=dark")], Theme::Auto, None),
+            ("no dictionary", &[(DATA, "theme=\"dark\", ,,,")], Theme::Auto, None),
+            ("not ASCII", &[(DATA, "theme=\"tmavý\"")], Theme::Auto, None),
+            ("empty", &[(DATA, "")], Theme::Auto, None),
+            ("none", &[], Theme::Auto, None),
+        ] {
+            let visitor = Visitor::read(&headers(lines)).unwrap();
+            assert_eq!((visitor.theme, visitor.flash), (theme, flash), "{name}");
+        }
+    }
+
+    #[test]
+    fn text_is_written_as_a_string_or_as_a_display_string() {
+        for (text, written) in [
+            ("alice", r#""alice""#),
+            (r#"a"b\c"#, r#""a\"b\\c""#),
+            ("Zoë", r#"%"Zo%c3%ab""#),
+            ("100% \u{e9}", r#"%"100%25 %c3%a9""#),
+            ("two\r\nlines", r#"%"two%0d%0alines""#),
+        ] {
+            assert_eq!(item(text), written);
+            assert_eq!(text_item(&HeaderValue::from_str(written).unwrap()).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn a_secret_is_long_visible_and_not_shown() {
+        for (text, taken) in [
+            ("0123456789abcdef", true),
+            ("0123456789abcde", false),
+            ("", false),
+            ("0123456789abcdef ", false),
+            ("0123456789abcdef\n", false),
+            ("0123456789abcdefé", false),
+        ] {
+            assert_eq!(Secret::new(text).is_ok(), taken, "{text:?}");
+        }
+        assert_eq!(format!("{:?}", Secret::new("0123456789abcdef").unwrap()), "Secret(redacted)");
+    }
 }

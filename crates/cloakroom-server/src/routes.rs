@@ -12,6 +12,7 @@ use crate::path::{self, Normal, PathError};
 
 /// The gateway's own pages; no route can take them.
 pub const OWN_PREFIX: &str = "/.cloakroom";
+const OWN_SEGMENT: &[u8] = b".cloakroom";
 
 /// Who may pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +178,7 @@ impl Routes {
 
 /// Whether a path is one of the gateway's own.
 pub fn is_own(normal: &Normal) -> bool {
-    normal.segments().first().is_some_and(|first| first == &OWN_PREFIX.as_bytes()[1..])
+    normal.segments().first().is_some_and(|first| first == OWN_SEGMENT)
 }
 
 /// The segments of a pattern, and whether it is exact; or what was expected instead.
@@ -203,4 +204,126 @@ fn pattern(text: &str) -> Result<(Vec<Vec<u8>>, bool), String> {
     let mut segments = normal.segments().to_vec();
     segments.pop_if(|last| last.is_empty());
     Ok((segments, exact))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(patterns: &[&str]) -> Routes {
+        Routes::new(patterns.iter().copied().map(Route::new).collect()).unwrap()
+    }
+
+    fn found(routes: &Routes, target: &str) -> Result<String, PathError> {
+        let uri: Uri = target.parse().unwrap();
+        routes.resolve(&Method::GET, &uri).map(|(_, route)| route.pattern.clone())
+    }
+
+    #[test]
+    fn r130_the_longest_match_at_a_segment_boundary_wins_in_whatever_spelling() {
+        let routes = table(&["/notes", "/notes/public", "=/notes/public", "=/", "/@me", "/a%20b", "/caf%C3%A9/x"]);
+        for (target, expected) in [
+            ("/", "=/"),
+            ("/?next=/notes", "=/"),
+            ("/other", "/"),
+            ("/notes", "/notes"),
+            ("/notes/", "/notes"),
+            ("/notes?x", "/notes"),
+            ("/notes/7", "/notes"),
+            ("/notesx", "/"),
+            ("/Notes", "/"),
+            ("/note", "/"),
+            ("/x/notes", "/"),
+            ("/%6Eotes", "/notes"),
+            ("//notes", "/notes"),
+            ("/x/../notes/7", "/notes"),
+            ("/x/%2e%2e/notes/7", "/notes"),
+            ("/./notes", "/notes"),
+            ("/notes/public", "=/notes/public"),
+            ("/notes/public/", "=/notes/public"),
+            ("/notes/public/1", "/notes/public"),
+            ("/notes/public/../1", "/notes"),
+            ("/notes/publicity", "/notes"),
+            ("/@me", "/@me"),
+            ("/%40me/x", "/@me"),
+            ("/a%20b/c", "/a%20b"),
+            ("/caf%c3%a9/%78", "/caf%C3%A9/x"),
+            ("http://elsewhere.test/notes", "/notes"),
+        ] {
+            assert_eq!(found(&routes, target).as_deref(), Ok(expected), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_routes_are_written_does_not_matter() {
+        let mut patterns = ["/", "/a", "/a/b", "=/a/b", "=/a"];
+        for _ in 0..patterns.len() {
+            patterns.rotate_left(1);
+            let routes = table(&patterns);
+            assert_eq!(found(&routes, "/a/b").as_deref(), Ok("=/a/b"));
+            assert_eq!(found(&routes, "/a/b/c").as_deref(), Ok("/a/b"));
+            assert_eq!(found(&routes, "/a/c").as_deref(), Ok("/a"));
+            assert_eq!(routes.iter().count(), 5);
+        }
+        assert_eq!(table(&["/a", "=/"]).iter().map(|r| r.pattern.as_str()).collect::<Vec<_>>(), ["/a", "=/", "/"]);
+    }
+
+    #[test]
+    fn r130_a_parameter_neither_passes_a_route_that_forbids_it_nor_hides_which_route_it_is() {
+        let open = Route { allow_parameters: true, ..Route::new("/open") };
+        let routes = Routes::new(vec![Route::new("/admin"), open]).unwrap();
+        for refused in [
+            "/admin;x",
+            "/admin;x/users",
+            "/admin%3bx",
+            "/admin/a;b",
+            "/other;x",
+            "/;/admin",
+            "/open/..;/admin",
+            "/open;x/../admin",
+            "/.cloakroom;x/sessions",
+        ] {
+            assert!(found(&routes, refused).is_err(), "{refused}");
+        }
+        for allowed in ["/open;x", "/open/a;b/c", "/open%3Bv=1/c", "/open"] {
+            assert_eq!(found(&routes, allowed).as_deref(), Ok("/open"), "{allowed}");
+        }
+        let everywhere = Route { allow_parameters: true, ..Route::new("/") };
+        let routes = Routes::new(vec![everywhere, Route::new("/admin")]).unwrap();
+        assert_eq!(found(&routes, "/admin;x/users"), Err(PathError::Parameters));
+        assert_eq!(found(&routes, "/.cloakroom;x/sessions"), Err(PathError::Parameters));
+        assert_eq!(found(&routes, "/x;y").as_deref(), Ok("/"));
+    }
+
+    #[test]
+    fn every_problem_of_a_table_is_listed_at_once() {
+        let none = Route { session: SessionUse::None, login_callback: true, require: Require::Recent, ..Route::new("/s") };
+        let mut routes: Vec<Route> = [
+            "", "notes", "=", "/a//b", "/a/../b", "/%61", "/a?b", "/a/*", "/a b", "/a;b", "/a%2fb", "/..", "/.cloakroom",
+            "/.cloakroom/x", "=/.cloakroom", "/ok", "/ok", "/ok/", "=/ok", "=/ok",
+        ]
+        .into_iter()
+        .map(Route::new)
+        .collect();
+        routes.push(none);
+        let errors = Routes::new(routes).unwrap_err();
+        let keys: Vec<_> = errors.problems().iter().map(|p| p.key.as_str()).collect();
+        let mut expected: Vec<String> = (0..15).map(|n| format!("routes[{n}].path")).collect();
+        expected.extend([16, 17, 19].map(|n| format!("routes[{n}].path")));
+        expected.extend(["routes[20].require".to_owned(), "routes[20].login_callback".to_owned()]);
+        assert_eq!(keys, expected);
+        let normal = errors.problems().iter().find(|p| p.value == "/%61").unwrap();
+        assert!(normal.expected.contains("/a"), "{normal}");
+    }
+
+    #[test]
+    fn the_gateways_own_pages_are_recognised_in_every_spelling() {
+        let own = |path| is_own(&path::normalise(path, true).unwrap());
+        for path in ["/.cloakroom", "/.cloakroom/", "/.cloakroom/sessions", "/%2ecloakroom/x", "//.cloakroom/x"] {
+            assert!(own(path), "{path}");
+        }
+        for path in ["/", "/.cloakroomx", "/.Cloakroom/x", "/x/.cloakroom", "/cloakroom"] {
+            assert!(!own(path), "{path}");
+        }
+    }
 }

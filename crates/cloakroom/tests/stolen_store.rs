@@ -82,8 +82,8 @@ fn r006_r108_neither_token_nor_data_can_be_found_in_the_files_the_configuration_
         &raw[16..],
         &raw[16..32],
         text.as_bytes(),
-        text[22..].as_bytes(),
-        text[44..].as_bytes(),
+        &text.as_bytes()[22..],
+        &text.as_bytes()[44..],
         hex.as_bytes(),
         standard.as_bytes(),
     ];

@@ -1,0 +1,192 @@
+//! Where a request came from: what is believed of it, and what the upstream is told.
+//!
+//! Only `X-Forwarded-For` is read, and only from a peer on the list of trusted proxies. A client can send it too; a trusted
+//! proxy must therefore append the address of its own peer to it, or replace it, as all common ones do. `Forwarded` (RFC 7239)
+//! and `X-Real-IP` are not read: a proxy that does not know them passes on what the client wrote.
+
+use std::net::IpAddr;
+
+use cloakroom::core::policy::{ConfigErrors, Problem};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::headers::{folded, remove_if};
+
+/// The setting that [`TrustedProxies::parse`] reports problems of.
+const KEY: &str = "trusted_proxies";
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// A network: those addresses that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    fn parse(text: &str) -> Result<Self, String> {
+        const EXPECTED: &str = "an address (192.0.2.1) or a network (192.0.2.0/24, 2001:db8::/32)";
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| EXPECTED.to_owned())?;
+        if address != address.to_canonical() {
+            return Err(format!("the IPv4 address itself, {}", address.to_canonical()));
+        }
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            None => width,
+            Some(bits) if bits.bytes().all(|b| b.is_ascii_digit()) => {
+                bits.parse().ok().filter(|bits| *bits <= width).ok_or(EXPECTED)?
+            }
+            Some(_) => return Err(EXPECTED.to_owned()),
+        };
+        if bits == 0 {
+            return Err("not all addresses there are: any client could choose its own then".to_owned());
+        }
+        let first = first_of(address, bits);
+        if first != address {
+            return Err(format!("the first address of the network, {first}/{bits}"));
+        }
+        Ok(Self { address, bits })
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4() && first_of(address, self.bits) == self.address
+    }
+}
+
+/// An address with all bits behind the first `bits` cleared.
+fn first_of(address: IpAddr, bits: u32) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(bits)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(bits)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
+
+/// The proxies that are believed what they say of a client. Default: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<Network>);
+
+impl TrustedProxies {
+    /// Reads addresses and networks.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigErrors`] with every entry that is none.
+    pub fn parse<T: AsRef<str>>(entries: impl IntoIterator<Item = T>) -> Result<Self, ConfigErrors> {
+        let mut problems = Vec::new();
+        let mut networks = Vec::new();
+        for entry in entries {
+            match Network::parse(entry.as_ref()) {
+                Ok(network) => networks.push(network),
+                Err(expected) => problems.push(Problem::new(KEY, entry.as_ref(), &expected)),
+            }
+        }
+        ConfigErrors::unless_empty(problems)?;
+        Ok(Self(networks))
+    }
+
+    /// Whether an address is one of them. An IPv4 address mapped into IPv6 is the IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether nobody is trusted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The client's address: the peer's, or, if that is a trusted proxy, the one it has written; and so on from right to left
+/// through `X-Forwarded-For` for as long as the one who has written it is trusted.
+///
+/// What is malformed ends the walk at the proxy that passed it on. Look before
+/// [`strip_request`](crate::headers::strip_request).
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+    for element in lines.into_iter().rev().flat_map(|line| line.rsplit(|&b| b == b',')) {
+        if !trusted.contains(client) {
+            break;
+        }
+        let Some(address) = std::str::from_utf8(element).ok().and_then(|text| address(text.trim())) else { break };
+        client = address;
+    }
+    client
+}
+
+/// An address as proxies write it: alone, in brackets, or with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let address = match text.parse::<IpAddr>() {
+        Ok(address) => address,
+        Err(_) => match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(inner) => IpAddr::V6(inner.parse().ok()?),
+            None => text.parse::<std::net::SocketAddr>().ok()?.ip(),
+        },
+    };
+    Some(address.to_canonical())
+}
+
+/// What a client used to reach the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Proto {
+    /// Plain http.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Proto {
+    /// `http` or `https`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Tells the upstream where a request came from: `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and
+/// `Forwarded`, each with one element. Whatever of the kind the request had is removed first, in every spelling, also from a
+/// trusted proxy: the walk is done, and an upstream that counts elements cannot be led astray.
+///
+/// `host` is the authority that [`check_request`](crate::headers::check_request) has returned; one that is not fit for a
+/// field is left out.
+pub fn set(headers: &mut HeaderMap, client: IpAddr, proto: Proto, host: &str) {
+    remove_if(headers, |name| {
+        let name = folded(name);
+        name.starts_with("x-forwarded-")
+            || matches!(
+                name.as_str(),
+                "forwarded" | "x-forwarded" | "x-real-ip" | "x-client-ip" | "client-ip" | "x-cluster-client-ip"
+            )
+    });
+    let client = client.to_canonical();
+    // RFC 7239 section 6: an IPv6 address is in brackets and so must be quoted.
+    let node = if client.is_ipv4() { client.to_string() } else { format!("\"[{client}]\"") };
+    let proto = proto.as_str();
+    let mut put = |name: HeaderName, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    };
+    put(X_FORWARDED_FOR, &client.to_string());
+    put(X_FORWARDED_PROTO, proto);
+    if crate::headers::is_authority(host) {
+        put(X_FORWARDED_HOST, host);
+        put(http::header::FORWARDED, &format!("for={node};host=\"{host}\";proto={proto}"));
+    } else {
+        put(http::header::FORWARDED, &format!("for={node};proto={proto}"));
+    }
+}
