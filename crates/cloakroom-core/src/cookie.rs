@@ -233,6 +233,11 @@ impl Cookie {
         &self.name
     }
 
+    /// The attributes as they are written, beginning with `; Path=/`.
+    pub fn attributes(&self) -> &str {
+        &self.attributes
+    }
+
     /// Every value that a request carries under this cookie's name, in the order of the `Cookie` fields given, of which
     /// there may be several. The name is compared byte for byte.
     pub fn values<'a>(

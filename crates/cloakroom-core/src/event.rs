@@ -76,6 +76,18 @@ pub enum EventKind {
     StoreFailed(crate::store::StoreErrorKind),
     /// Clock or randomness failed; the request was refused.
     SetupFailed,
+    /// Gateway: a request from elsewhere was refused before it had any effect.
+    ForgedRequest,
+    /// Gateway: a request that is not well-formed was refused.
+    RequestRefused,
+    /// Gateway: the application cannot be reached.
+    UpstreamDown,
+    /// Gateway: the application took too long.
+    UpstreamSlow,
+    /// Gateway: a command of the application is malformed or not allowed; none of the response's was obeyed but a logout.
+    CommandRefused,
+    /// Gateway: the application tried to set the session cookie itself.
+    CookieDropped,
 }
 
 impl EventKind {
@@ -107,6 +119,12 @@ impl EventKind {
             Self::WriteConflict => "session_write_conflict",
             Self::StoreFailed(_) => "session_store_failed",
             Self::SetupFailed => "session_setup_failed",
+            Self::ForgedRequest => "malicious_csrf",
+            Self::RequestRefused => "input_validation_fail",
+            Self::UpstreamDown => "gateway_upstream_down",
+            Self::UpstreamSlow => "gateway_upstream_slow",
+            Self::CommandRefused => "gateway_command_refused",
+            Self::CookieDropped => "gateway_cookie_dropped",
         }
     }
 
@@ -118,7 +136,8 @@ impl EventKind {
             | Self::PepperUnknown(_)
             | Self::RecordTampered
             | Self::StoreFailed(_)
-            | Self::SetupFailed => Severity::Critical,
+            | Self::SetupFailed
+            | Self::CommandRefused => Severity::Critical,
             Self::UsedAfterEnd(_)
             | Self::StrangerNotRenewed
             | Self::StalePresented
@@ -128,7 +147,12 @@ impl EventKind {
             | Self::PepperRetired
             | Self::CapReached
             | Self::LoginSuperseded
-            | Self::WriteConflict => Severity::Warning,
+            | Self::WriteConflict
+            | Self::ForgedRequest
+            | Self::RequestRefused
+            | Self::UpstreamDown
+            | Self::UpstreamSlow
+            | Self::CookieDropped => Severity::Warning,
             _ => Severity::Info,
         }
     }

@@ -9,6 +9,7 @@ pub mod entropy;
 pub mod error;
 pub mod event;
 pub mod lifecycle;
+pub mod origin;
 pub mod policy;
 pub mod record;
 pub mod seal;

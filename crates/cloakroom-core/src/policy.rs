@@ -217,6 +217,31 @@ impl Policy {
         self.recent_login
     }
 
+    /// The idle limit.
+    pub const fn idle_limit(&self) -> Duration {
+        self.idle
+    }
+
+    /// The absolute limit.
+    pub const fn absolute_limit(&self) -> Duration {
+        self.absolute
+    }
+
+    /// How often the secret is replaced on schedule; `None` for never.
+    pub const fn rotation(&self) -> Option<Duration> {
+        self.rotation_interval
+    }
+
+    /// How long a replaced secret is good for.
+    pub const fn grace(&self) -> Duration {
+        self.rotation_grace
+    }
+
+    /// The cap on the sessions of one subject.
+    pub const fn session_cap(&self) -> Option<Cap> {
+        self.cap
+    }
+
     /// The most bytes a session's data may take.
     pub const fn data_limit(&self) -> usize {
         self.data_max
@@ -363,6 +388,11 @@ impl ConfigErrors {
     /// Itself, if `problems` is not empty.
     pub fn unless_empty(problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+    }
+
+    /// One problem.
+    pub fn one(key: &str, value: &str, expected: &str) -> Self {
+        Self(vec![Problem::new(key, value, expected)])
     }
 
     /// The problems.

@@ -10,10 +10,8 @@ pub(crate) struct Account {
 }
 
 /// The two accounts.
-pub(crate) const ACCOUNTS: [Account; 2] = [
-    Account { name: "alice", password: "wonderland-42" },
-    Account { name: "bob", password: "builder-42" },
-];
+pub(crate) const ACCOUNTS: [Account; 2] =
+    [Account { name: "alice", password: "wonderland-42" }, Account { name: "bob", password: "builder-42" }];
 
 /// Whether name and password belong together. Looks at every account and at both fields of each, so that the time
 /// taken does not tell a known name from an unknown one; only lengths may show.

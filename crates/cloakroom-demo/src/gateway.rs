@@ -54,8 +54,9 @@ impl Secret {
 
     /// Whether the headers carry the secret, exactly once.
     fn is_in(&self, headers: &HeaderMap) -> bool {
-        single(headers, &GATEWAY_SECRET)
-            .is_ok_and(|value| value.is_some_and(|value| bool::from(value.as_bytes().ct_eq(self.0.as_bytes()))))
+        single(headers, &GATEWAY_SECRET).is_ok_and(|value| {
+            value.is_some_and(|value| bool::from(value.as_bytes().ct_eq(self.0.as_bytes())))
+        })
     }
 }
 
@@ -72,7 +73,11 @@ impl fmt::Debug for Secret {
 pub struct SecretError;
 
 /// Lets only the gateway's requests through.
-pub(crate) async fn refuse_strangers(State(secret): State<Arc<Secret>>, request: Request, next: Next) -> Response {
+pub(crate) async fn refuse_strangers(
+    State(secret): State<Arc<Secret>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if secret.is_in(request.headers()) {
         next.run(request).await
     } else {
@@ -164,7 +169,9 @@ impl Visitor {
     /// would look like a logout. Data that cannot be read is as good as none.
     fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
         let subject = match single(headers, &HeaderName::from_static(SUBJECT))? {
-            Some(value) => Some(text_item(value).filter(|text| !text.is_empty()).ok_or(Refusal::UnreadableSession)?),
+            Some(value) => {
+                Some(text_item(value).filter(|text| !text.is_empty()).ok_or(Refusal::UnreadableSession)?)
+            }
             None => None,
         };
         let data = dictionary(headers, DATA);
@@ -353,8 +360,23 @@ mod tests {
 
     #[test]
     fn a_subject_that_cannot_be_read_is_refused_and_never_taken_for_nobody() {
-        for value in ["", "alice", "\"alice", "\"\"", "42", "\"alice\";admin", "(\"alice\")", "\"alice\", \"bob\"", "%\"%ff\"", "\"Zoë\""] {
-            assert_eq!(Visitor::read(&headers(&[(SUBJECT, value)])).unwrap_err(), Refusal::UnreadableSession, "{value}");
+        for value in [
+            "",
+            "alice",
+            "\"alice",
+            "\"\"",
+            "42",
+            "\"alice\";admin",
+            "(\"alice\")",
+            "\"alice\", \"bob\"",
+            "%\"%ff\"",
+            "\"Zoë\"",
+        ] {
+            assert_eq!(
+                Visitor::read(&headers(&[(SUBJECT, value)])).unwrap_err(),
+                Refusal::UnreadableSession,
+                "{value}"
+            );
         }
         let twice = headers(&[(SUBJECT, "\"alice\""), (SUBJECT, "\"bob\"")]);
         assert_eq!(Visitor::read(&twice).unwrap_err(), Refusal::UnreadableSession);

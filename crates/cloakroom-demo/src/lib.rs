@@ -13,8 +13,6 @@
 //! Whoever can talk to it directly could write such fields himself. So it listens on loopback only, and it answers
 //! 403 to every request that does not carry the secret it shares with the gateway, in `Gateway-Secret`.
 
-#![deny(missing_docs)]
-
 mod accounts;
 mod error;
 mod gateway;
@@ -27,10 +25,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
-use axum::Router;
 use tokio::net::TcpListener;
 
 pub use crate::error::DemoError;
@@ -94,7 +92,8 @@ where
 {
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        let text = format!("{address} is not a loopback address: the demo is reached through the gateway only");
+        let text =
+            format!("{address} is not a loopback address: the demo is reached through the gateway only");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let app = app(options).map_err(io::Error::other)?;

@@ -89,7 +89,11 @@ impl Notebook {
     /// A subject's notes, the newest first.
     pub(crate) fn of(&self, subject: &str) -> Vec<Note> {
         let contents = self.lock();
-        contents.subjects.get(subject).map(|own| own.notes.iter().rev().cloned().collect()).unwrap_or_default()
+        contents
+            .subjects
+            .get(subject)
+            .map(|own| own.notes.iter().rev().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Adds a note.

@@ -131,7 +131,10 @@ pub(crate) struct ThemeForm {
 }
 
 /// The front page, for everybody.
-pub(crate) async fn home(State(notebook): State<Arc<Notebook>>, visitor: Visitor) -> Result<Response, Refusal> {
+pub(crate) async fn home(
+    State(notebook): State<Arc<Notebook>>,
+    visitor: Visitor,
+) -> Result<Response, Refusal> {
     let notes = visitor.subject.as_deref().map_or(0, |subject| notebook.of(subject).len());
     let frame = Frame::at(&visitor, "/");
     page(StatusCode::OK, &visitor, &HomePage { frame, notes, told: visitor.told.clone() })
@@ -162,17 +165,20 @@ pub(crate) async fn log_in(
         let wrong = LoginPage { name, wrong: true, ..login_page(&visitor, target) };
         return page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &wrong);
     }
-    let commands = if visitor.subject.as_deref() == Some(name) {
-        Commands::new().step_up(name).set(Key::Flash, Flash::Confirmed.name())
+    let (commands, flash) = if visitor.subject.as_deref() == Some(name) {
+        (Commands::new().step_up(name), Flash::Confirmed)
     } else {
-        let commands = Commands::new().log_in(name).set(Key::Flash, Flash::SignedIn.name());
+        let commands = Commands::new().log_in(name);
         // A login starts a new session, with nothing in it but what is put there now. A theme is not a secret of
         // whoever used this browser before, so it may come along.
-        match visitor.theme {
+        let commands = match visitor.theme {
             Theme::Auto => commands,
             theme => commands.set(Key::Theme, theme.name()),
-        }
+        };
+        (commands, Flash::SignedIn)
     };
+    // The gateway's own pages would leave the sentence to be shown later, where it makes no sense.
+    let commands = if target.is_ours() { commands.set(Key::Flash, flash.name()) } else { commands };
     Ok((commands, Redirect::to(target.as_str())).into_response())
 }
 
@@ -182,7 +188,10 @@ pub(crate) async fn log_out() -> Response {
 }
 
 /// The notes of whoever is signed in.
-pub(crate) async fn notes(State(notebook): State<Arc<Notebook>>, visitor: Visitor) -> Result<Response, Refusal> {
+pub(crate) async fn notes(
+    State(notebook): State<Arc<Notebook>>,
+    visitor: Visitor,
+) -> Result<Response, Refusal> {
     match &visitor.subject {
         Some(subject) => page(StatusCode::OK, &visitor, &notes_page(&visitor, notebook.of(subject))),
         None => Ok(to_login()),

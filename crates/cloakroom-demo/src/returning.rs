@@ -37,7 +37,9 @@ impl ReturnTarget {
     /// Reads the target of a login. Not the login page itself: it would only ask for the password once more.
     pub(crate) fn after_login(text: &str) -> Self {
         match Self::parse(text) {
-            Some(target) if !matches!(target.path(), "/login" | "/logout" | "/.cloakroom/signed-out") => target,
+            Some(target) if !matches!(target.path(), "/login" | "/logout" | "/.cloakroom/signed-out") => {
+                target
+            }
             _ => Self::home(),
         }
     }
@@ -66,6 +68,11 @@ impl ReturnTarget {
         value
     }
 
+    /// Whether this application answers there, not the gateway.
+    pub(crate) fn is_ours(&self) -> bool {
+        !self.path().starts_with("/.cloakroom/")
+    }
+
     fn path(&self) -> &str {
         self.0.split_once('?').map_or(self.as_str(), |(path, _)| path)
     }
@@ -73,7 +80,8 @@ impl ReturnTarget {
 
 /// The characters that need no second look, and `%`, which [`escapes`] looks at.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'&' | b'=' | b'+' | b',' | b'!')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'&' | b'=' | b'+' | b',' | b'!')
 }
 
 /// What the percent escapes stand for. `None` if one is malformed or stands for a control character.

@@ -119,7 +119,9 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxie
         if !trusted.contains(client) {
             break;
         }
-        let Some(address) = std::str::from_utf8(element).ok().and_then(|text| address(text.trim())) else { break };
+        let Some(address) = std::str::from_utf8(element).ok().and_then(|text| address(text.trim())) else {
+            break;
+        };
         client = address;
     }
     client
@@ -169,7 +171,12 @@ pub fn set(headers: &mut HeaderMap, client: IpAddr, proto: Proto, host: &str) {
         name.starts_with("x-forwarded-")
             || matches!(
                 name.as_str(),
-                "forwarded" | "x-forwarded" | "x-real-ip" | "x-client-ip" | "client-ip" | "x-cluster-client-ip"
+                "forwarded"
+                    | "x-forwarded"
+                    | "x-real-ip"
+                    | "x-client-ip"
+                    | "client-ip"
+                    | "x-cluster-client-ip"
             )
     });
     let client = client.to_canonical();
@@ -188,5 +195,194 @@ pub fn set(headers: &mut HeaderMap, client: IpAddr, proto: Proto, host: &str) {
         put(http::header::FORWARDED, &format!("for={node};host=\"{host}\";proto={proto}"));
     } else {
         put(http::header::FORWARDED, &format!("for={node};proto={proto}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+        }
+        headers
+    }
+
+    #[test]
+    fn r106_only_addresses_and_networks_are_proxies() {
+        for good in [
+            "192.0.2.1",
+            "192.0.2.0/24",
+            "10.0.0.0/8",
+            "192.0.2.1/32",
+            "::1",
+            "2001:db8::/32",
+            "fd00::/8",
+            "128.0.0.0/1",
+        ] {
+            assert!(TrustedProxies::parse([good]).is_ok(), "{good}");
+        }
+        let bad = [
+            "",
+            "*",
+            "all",
+            "localhost",
+            "192.0.2",
+            "192.0.2.1/",
+            "192.0.2.0/33",
+            "192.0.2.0/-1",
+            "192.0.2.0/+8",
+            "192.0.2.0/024x",
+            "192.0.2.1/24",
+            "0.0.0.0/0",
+            "::/0",
+            "2001:db8::/129",
+            "2001:db8::1/32",
+            "[::1]",
+            "::ffff:192.0.2.1",
+            "::ffff:0:0/96",
+            "192.0.2.1:80",
+            " 192.0.2.1",
+            "192.0.2.0/24/24",
+        ];
+        let errors = TrustedProxies::parse(bad).unwrap_err();
+        let values: Vec<_> = errors.problems().iter().map(|problem| problem.value.as_str()).collect();
+        assert_eq!(values, bad);
+        assert!(errors.problems().iter().all(|problem| problem.key == "trusted_proxies"));
+        assert!(errors.to_string().contains("192.0.2.0/24"), "{errors}");
+    }
+
+    #[test]
+    fn r106_a_network_holds_its_own_addresses_only() {
+        let trusted =
+            TrustedProxies::parse(["10.1.0.0/16", "192.0.2.7", "2001:db8::/33", "128.0.0.0/1"]).unwrap();
+        for inside in [
+            "10.1.0.0",
+            "10.1.255.255",
+            "192.0.2.7",
+            "::ffff:10.1.2.3",
+            "2001:db8::1",
+            "128.0.0.1",
+            "255.255.255.255",
+        ] {
+            assert!(trusted.contains(ip(inside)), "{inside}");
+        }
+        for outside in [
+            "10.0.255.255",
+            "10.2.0.0",
+            "127.255.255.255",
+            "2001:db8:8000::",
+            "2001:db9::",
+            "::10.1.2.3",
+            "::1",
+        ] {
+            assert!(!trusted.contains(ip(outside)), "{outside}");
+        }
+        assert!(!TrustedProxies::default().contains(ip("127.0.0.1")));
+    }
+
+    #[test]
+    fn r106_a_client_cannot_choose_its_address() {
+        // 198.51.100.9 is the client's own, 10.0.0.0/8 and ::1 are proxies.
+        let table: [(&str, &[(&str, &str)], &str); 26] = [
+            ("198.51.100.9", &[], "198.51.100.9"),
+            ("198.51.100.9", &[("x-forwarded-for", "1.1.1.1")], "198.51.100.9"),
+            ("198.51.100.9", &[("forwarded", "for=1.1.1.1"), ("x-real-ip", "1.1.1.1")], "198.51.100.9"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "198.51.100.9")], "198.51.100.9"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, 198.51.100.9")], "198.51.100.9"),
+            ("10.0.0.1", &[("x-forwarded-for", "10.0.0.7, 198.51.100.9")], "198.51.100.9"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, 198.51.100.9, 10.0.0.2")], "198.51.100.9"),
+            (
+                "10.0.0.1",
+                &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "198.51.100.9")],
+                "198.51.100.9",
+            ),
+            (
+                "10.0.0.1",
+                &[("x-forwarded-for", "198.51.100.9"), ("x-forwarded-for", "10.0.0.2")],
+                "198.51.100.9",
+            ),
+            ("10.0.0.1", &[("x-forwarded-for", "10.0.0.3, 10.0.0.2")], "10.0.0.3"),
+            ("::1", &[("x-forwarded-for", "198.51.100.9")], "198.51.100.9"),
+            ("::ffff:10.0.0.1", &[("x-forwarded-for", "::ffff:198.51.100.9")], "198.51.100.9"),
+            ("10.0.0.1", &[("x-forwarded-for", "2001:db8::9")], "2001:db8::9"),
+            ("10.0.0.1", &[("x-forwarded-for", "[2001:db8::9]")], "2001:db8::9"),
+            ("10.0.0.1", &[("x-forwarded-for", "[2001:db8::9]:4711")], "2001:db8::9"),
+            ("10.0.0.1", &[("x-forwarded-for", "198.51.100.9:4711")], "198.51.100.9"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, unknown")], "10.0.0.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, unknown, 10.0.0.2")], "10.0.0.2"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, , 10.0.0.2")], "10.0.0.2"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1,")], "10.0.0.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "")], "10.0.0.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, 198.51.100.9\u{e9}")], "10.0.0.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, 010.0.0.2")], "10.0.0.1"),
+            ("10.0.0.1", &[("x_forwarded_for", "1.1.1.1"), ("x-forwarded.for", "1.1.1.1")], "10.0.0.1"),
+            ("10.0.0.1", &[("forwarded", "for=1.1.1.1"), ("x-real-ip", "1.1.1.1")], "10.0.0.1"),
+        ];
+        let trusted = TrustedProxies::parse(["10.0.0.0/8", "::1"]).unwrap();
+        for (peer, fields, expected) in table {
+            assert_eq!(client_address(ip(peer), &map(fields), &trusted), ip(expected), "{peer} {fields:?}");
+        }
+        let nobody = TrustedProxies::default();
+        let headers = map(&[("x-forwarded-for", "1.1.1.1")]);
+        assert_eq!(client_address(ip("127.0.0.1"), &headers, &nobody), ip("127.0.0.1"));
+    }
+
+    fn told(fields: &[(&str, &str)], client: &str, host: &str) -> Vec<String> {
+        let mut headers = map(fields);
+        set(&mut headers, ip(client), Proto::Https, host);
+        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn r106_the_upstream_is_told_nothing_that_the_client_has_written() {
+        let spoofed = [
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("x_forwarded_for", "1.1.1.1"),
+            ("X-Forwarded.For", "1.1.1.1"),
+            ("X-Forwarded-Host", "evil.test"),
+            ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Port", "1"),
+            ("X-Forwarded-Prefix", "/evil"),
+            ("X-Forwarded-Server", "evil.test"),
+            ("Forwarded", "for=1.1.1.1"),
+            ("X-Real-IP", "1.1.1.1"),
+            ("X_Real_IP", "1.1.1.1"),
+            ("X-Client-IP", "1.1.1.1"),
+            ("Client-IP", "1.1.1.1"),
+            ("X-Cluster-Client-IP", "1.1.1.1"),
+        ];
+        let expected = [
+            "x-forwarded-for: 198.51.100.9",
+            "x-forwarded-proto: https",
+            "x-forwarded-host: example.org:8443",
+            "forwarded: for=198.51.100.9;host=\"example.org:8443\";proto=https",
+        ];
+        assert_eq!(told(&spoofed, "198.51.100.9", "example.org:8443"), expected);
+        assert_eq!(told(&[], "::ffff:198.51.100.9", "example.org:8443"), expected);
+    }
+
+    #[test]
+    fn an_ipv6_address_is_in_brackets_where_rfc_7239_wants_them() {
+        let told = told(&[], "2001:db8::9", "[2001:db8::1]");
+        assert_eq!(told[0], "x-forwarded-for: 2001:db8::9");
+        assert_eq!(told[3], "forwarded: for=\"[2001:db8::9]\";host=\"[2001:db8::1]\";proto=https");
+    }
+
+    #[test]
+    fn a_host_that_could_break_out_of_its_field_is_left_out() {
+        for host in ["a\";for=1.1.1.1;x=\"", "a\\", "", "a b", "a\r\nX: y"] {
+            let told = told(&[], "198.51.100.9", host);
+            assert_eq!(told.last().unwrap(), "forwarded: for=198.51.100.9;proto=https");
+            assert_eq!(told.len(), 3);
+        }
     }
 }

@@ -5,11 +5,11 @@
 //! fields: so a field that the client nominates in `Connection` can only remove the client's own, never one that the
 //! gateway adds (RFC 9110 section 7.6.1).
 
+use std::fmt;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
-
-use std::fmt;
 
 /// What the gateway shows a private upstream to prove itself; a client may not send it.
 pub const GATEWAY_SECRET: &str = "gateway-secret";
@@ -299,4 +299,337 @@ fn names(pair: &[u8], cookie_name: &str) -> bool {
     let pair = pair.get(start..).unwrap_or_default();
     let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
     name.eq_ignore_ascii_case(cookie_name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAME: &str = "__Host-Http-sid";
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+        }
+        headers
+    }
+
+    fn shown(headers: &HeaderMap) -> Vec<String> {
+        let shown =
+            |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+        let mut lines: Vec<String> = headers.iter().map(shown).collect();
+        lines.sort();
+        lines
+    }
+
+    fn parts(method: &str, uri: &str, version: Version, fields: &[(&str, &str)]) -> Parts {
+        let (mut parts, ()) =
+            Request::builder().method(method).uri(uri).version(version).body(()).unwrap().into_parts();
+        parts.headers = map(fields);
+        parts
+    }
+
+    fn check(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<String, Refusal> {
+        check_request(&parts(method, uri, Version::HTTP_11, fields), &Limits::default())
+    }
+
+    #[test]
+    fn r130_trace_and_connect_are_refused_in_any_case() {
+        for method in ["TRACE", "TRACK", "CONNECT", "trace", "Trace", "connect"] {
+            assert_eq!(check(method, "/", &[("host", "a")]), Err(Refusal::Method), "{method}");
+        }
+        for method in ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "PROPFIND", "TRACER"] {
+            assert_eq!(check(method, "/", &[("host", "a")]).as_deref(), Ok("a"), "{method}");
+        }
+    }
+
+    #[test]
+    fn r130_a_body_has_one_length_or_the_request_is_refused() {
+        type Fields = &'static [(&'static str, &'static str)];
+        let table: [(Fields, bool); 19] = [
+            (&[], true),
+            (&[("content-length", "0")], true),
+            (&[("content-length", "12")], true),
+            (&[("transfer-encoding", "chunked")], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[("content-length", "5"), ("transfer-encoding", "chunked")], false),
+            (&[("content-length", "5"), ("content-length", "5")], false),
+            (&[("content-length", "5"), ("content-length", "6")], false),
+            (&[("content-length", "5, 5")], false),
+            (&[("content-length", "+5")], false),
+            (&[("content-length", "-5")], false),
+            (&[("content-length", "0x5")], false),
+            (&[("content-length", "")], false),
+            (&[("content-length", "5 ")], false),
+            (&[("content-length", "99999999999999999999")], false),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+            (&[("transfer-encoding", "identity")], false),
+            (&[("transfer-encoding", "xchunked")], false),
+        ];
+        for (fields, good) in table {
+            let mut parts = parts("POST", "/", Version::HTTP_11, &[("host", "a")]);
+            parts.headers.extend(map(fields));
+            let outcome = check_request(&parts, &Limits::default());
+            assert_eq!(outcome, if good { Ok("a".to_owned()) } else { Err(Refusal::Framing) }, "{fields:?}");
+        }
+        for version in [Version::HTTP_10, Version::HTTP_2] {
+            let parts = parts("POST", "/", version, &[("host", "a"), ("transfer-encoding", "chunked")]);
+            assert_eq!(check_request(&parts, &Limits::default()), Err(Refusal::Framing));
+        }
+    }
+
+    #[test]
+    fn r130_a_request_names_one_host() {
+        type Fields = &'static [(&'static str, &'static str)];
+        let table: [(&str, Fields, Option<&str>); 24] = [
+            ("/", &[("host", "example.org")], Some("example.org")),
+            ("/", &[("host", "Example.ORG:8443")], Some("example.org:8443")),
+            ("/", &[("host", "127.0.0.1:8080")], Some("127.0.0.1:8080")),
+            ("/", &[("host", "[::1]:8080")], Some("[::1]:8080")),
+            ("/", &[("host", "my_app")], Some("my_app")),
+            ("http://example.org/", &[], Some("example.org")),
+            ("http://example.org/", &[("host", "EXAMPLE.org")], Some("example.org")),
+            ("/", &[], None),
+            ("/", &[("host", "")], None),
+            ("/", &[("host", "a"), ("host", "a")], None),
+            ("/", &[("host", "a"), ("host", "b")], None),
+            ("http://example.org/", &[("host", "evil.test")], None),
+            ("http://user@example.org/", &[], None),
+            ("/", &[("host", "user@example.org")], None),
+            ("/", &[("host", "a, b")], None),
+            ("/", &[("host", "a b")], None),
+            ("/", &[("host", "a/b")], None),
+            ("/", &[("host", "a?b")], None),
+            ("/", &[("host", "a%2eb")], None),
+            ("/", &[("host", "a\"b")], None),
+            ("/", &[("host", "a:")], None),
+            ("/", &[("host", "a:b")], None),
+            ("/", &[("host", "a:65536")], None),
+            ("/", &[("host", "[::1")], None),
+        ];
+        for (uri, fields, expected) in table {
+            let outcome = check("GET", uri, fields);
+            let expected = expected.map(str::to_owned).ok_or(Refusal::Host);
+            assert_eq!(outcome, expected, "{uri} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_too_large_is_refused() {
+        let limits = Limits { fields: 3, field_bytes: 20, target_bytes: 8 };
+        let check = |uri: &str, fields: &[(&str, &str)]| {
+            check_request(&parts("GET", uri, Version::HTTP_11, fields), &limits)
+        };
+        assert_eq!(check("/", &[("host", "a"), ("b", "c"), ("b", "c")]), Ok("a".to_owned()));
+        let four = [("host", "a"), ("b", "c"), ("b", "c"), ("b", "c")];
+        assert_eq!(check("/", &four), Err(Refusal::FieldsTooLarge));
+        assert_eq!(check("/", &[("host", "a"), ("b", "12345678901234")]), Ok("a".to_owned()));
+        assert_eq!(check("/", &[("host", "a"), ("b", "123456789012345")]), Err(Refusal::FieldsTooLarge));
+        assert_eq!(check("/2345678?", &[("host", "a")]), Err(Refusal::TargetTooLong));
+        assert_eq!(check("/2345?78", &[("host", "a")]), Ok("a".to_owned()));
+        assert_eq!(check("/2345?789", &[("host", "a")]), Err(Refusal::TargetTooLong));
+    }
+
+    #[test]
+    fn r130_only_a_plain_websocket_handshake_is_one() {
+        let table: [(&str, Version, &[(&str, &str)], bool); 11] = [
+            ("GET", Version::HTTP_11, &[("upgrade", "websocket"), ("connection", "Upgrade")], true),
+            (
+                "GET",
+                Version::HTTP_11,
+                &[("upgrade", "WebSocket"), ("connection", "keep-alive, upgrade")],
+                true,
+            ),
+            ("GET", Version::HTTP_11, &[("upgrade", "websocket")], false),
+            ("GET", Version::HTTP_11, &[("connection", "upgrade")], false),
+            (
+                "GET",
+                Version::HTTP_11,
+                &[("upgrade", "h2c"), ("connection", "upgrade, http2-settings")],
+                false,
+            ),
+            ("GET", Version::HTTP_11, &[("upgrade", "websocket, h2c"), ("connection", "upgrade")], false),
+            (
+                "GET",
+                Version::HTTP_11,
+                &[("upgrade", "websocket"), ("upgrade", "h2c"), ("connection", "upgrade")],
+                false,
+            ),
+            ("GET", Version::HTTP_11, &[("upgrade", "websocket/13"), ("connection", "upgrade")], false),
+            ("POST", Version::HTTP_11, &[("upgrade", "websocket"), ("connection", "upgrade")], false),
+            ("GET", Version::HTTP_10, &[("upgrade", "websocket"), ("connection", "upgrade")], false),
+            ("GET", Version::HTTP_2, &[("upgrade", "websocket"), ("connection", "upgrade")], false),
+        ];
+        for (method, version, fields, expected) in table {
+            assert_eq!(
+                is_websocket(&parts(method, "/", version, fields)),
+                expected,
+                "{method} {version:?} {fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn r130_what_ends_at_the_gateway_does_not_reach_the_upstream() {
+        let mut headers = map(&[
+            ("Connection", "close, X-One, , x-two"),
+            ("connection", "X_Three,\"bad\",Session-Subject"),
+            ("Keep-Alive", "timeout=5"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Proxy-Authenticate", "Basic"),
+            ("Proxy-Authorization", "Basic eA=="),
+            ("TE", "trailers"),
+            ("Trailer", "X-Checksum"),
+            ("Transfer-Encoding", "chunked"),
+            ("Upgrade", "h2c"),
+            ("X-One", "1"),
+            ("X-Two", "2"),
+            ("x_three", "3"),
+            ("X-Four", "4"),
+            ("Proxy", "http://evil.test"),
+            ("X-Original-URL", "/admin"),
+            ("X_Rewrite_Url", "/admin"),
+            ("Accept", "*/*"),
+        ]);
+        strip_request(&mut headers, NAME);
+        assert_eq!(shown(&headers), ["accept: */*", "x-four: 4"]);
+    }
+
+    #[test]
+    fn r130_no_spelling_of_the_gateways_own_fields_gets_through() {
+        for name in [
+            "Session-Subject",
+            "SESSION-SUBJECT",
+            "session_subject",
+            "Session_Subject",
+            "sEsSiOn-Handle",
+            "session-",
+            "session--x",
+            "session-anything-at-all",
+            "session.subject",
+            "session~subject",
+            "session!subject",
+            "Csp-Nonce",
+            "csp_nonce",
+            "CSP.NONCE",
+            "Gateway-Secret",
+            "gateway_secret",
+        ] {
+            let mut headers = map(&[(name, "\"mallory\""), (name, "\"mallory\""), ("accept", "*/*")]);
+            strip_request(&mut headers, NAME);
+            assert_eq!(shown(&headers), ["accept: */*"], "{name}");
+        }
+        for name in ["session", "sessions-x", "x-session-subject", "csp-nonce-x", "my-gateway-secret"] {
+            let mut headers = map(&[(name, "x")]);
+            strip_request(&mut headers, NAME);
+            assert_eq!(headers.len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_upstream_never_sees_a_token() {
+        for (lines, expected) in [
+            (&["__Host-Http-sid=TOKEN"][..], None),
+            (&["a=1; __Host-Http-sid=TOKEN; b=2"], Some("a=1; b=2")),
+            (&["a=1", "__Host-Http-sid=TOKEN", "b=2"], Some("a=1; b=2")),
+            (&["__Host-Http-sid=TOKEN; __Host-Http-sid=TOKEN"], None),
+            (&["a=1;__Host-Http-sid=TOKEN;b=2;"], Some("a=1; b=2")),
+            (&["__host-http-SID=TOKEN; a=1"], Some("a=1")),
+            (&["__Host-Http-sid =TOKEN; a=1"], Some("a=1")),
+            (&["__Host-Http-sid= TOKEN; a=1"], Some("a=1")),
+            (&["\t__Host-Http-sid\t=\tTOKEN; a=1"], Some("a=1")),
+            (&["=__Host-Http-sid=TOKEN; a=1"], Some("a=1")),
+            (&["__Host-Http-sid; a=1"], Some("a=1")),
+            (&["__Host-Http-sid=\"TOKEN; a=1\""], Some("a=1\"")),
+            (&["a=\"x; __Host-Http-sid=TOKEN; y\""], Some("a=\"x; y\"")),
+            (&["; ;"], None),
+            (&[""], None),
+            (
+                &["__Host-Http-sidx=1; x__Host-Http-sid=2; a"],
+                Some("__Host-Http-sidx=1; x__Host-Http-sid=2; a"),
+            ),
+            (&["a=b=c; d="], Some("a=b=c; d=")),
+        ] {
+            let fields: Vec<(&str, &str)> = lines.iter().map(|line| ("cookie", *line)).collect();
+            let mut headers = map(&fields);
+            strip_request(&mut headers, NAME);
+            assert!(headers.get_all("cookie").iter().count() <= 1);
+            let left = headers.get("cookie").map(|value| value.to_str().unwrap());
+            assert_eq!(left, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn commands_and_hops_do_not_reach_the_client() {
+        let mut headers = map(&[
+            ("connection", "x-one"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("x-one", "1"),
+            ("Session-Login", "\"alice\""),
+            ("session_logout", "this"),
+            ("Csp-Nonce", "x"),
+            ("content-type", "text/html"),
+        ]);
+        assert_eq!(strip_response(&mut headers, NAME), 0);
+        assert_eq!(shown(&headers), ["content-type: text/html"]);
+    }
+
+    #[test]
+    fn the_upstream_cannot_set_the_session_cookie() {
+        for (value, dropped) in [
+            ("__Host-Http-sid=x", true),
+            ("__Host-Http-sid=x; Path=/; Secure", true),
+            ("__HOST-http-sid=x", true),
+            (" __Host-Http-sid =x", true),
+            ("\t__Host-Http-sid\t=x", true),
+            ("__Host-Http-sid", true),
+            ("=__Host-Http-sid=x", true),
+            (" = __Host-Http-sid=x", true),
+            ("__Host-Http-sid; Max-Age=0", true),
+            ("other=1", false),
+            ("other=__Host-Http-sid=x", false),
+            ("other=1; __Host-Http-sid=x", false),
+            ("__Host-Http-sidx=x", false),
+            ("", false),
+        ] {
+            let mut headers = map(&[("set-cookie", "a=1"), ("set-cookie", value), ("set-cookie", "b=2")]);
+            assert_eq!(strip_response(&mut headers, NAME), usize::from(dropped), "{value:?}");
+            let left: Vec<_> = headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+            let expected = if dropped { vec!["a=1", "b=2"] } else { vec!["a=1", value, "b=2"] };
+            assert_eq!(left, expected, "{value:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_cookies_are_no_value_of_ours_is_left(
+            lines in proptest::collection::vec("(sid|SID|x|=|;| |\t|\"|,|TOKEN){0,12}", 1..4),
+        ) {
+            let fields: Vec<(&str, &str)> = lines.iter().map(|line| ("cookie", line.trim())).collect();
+            let mut headers = map(&fields);
+            strip_request(&mut headers, "sid");
+            let cookie = cloakroom::CookieOptions::default().name("sid").insecure_plain_http("test").build().unwrap();
+            let left: Vec<&[u8]> = headers.get_all("cookie").iter().map(HeaderValue::as_bytes).collect();
+            prop_assert!(left.len() <= 1);
+            prop_assert_eq!(cookie.values(left.clone()).count(), 0);
+            let twice = { let mut twice = headers.clone(); strip_request(&mut twice, "sid"); twice };
+            prop_assert_eq!(shown(&twice), shown(&headers));
+        }
+
+        #[test]
+        fn r130_any_name_that_an_upstream_may_take_for_ours_is_removed(
+            name in "(session|SESSION|Session)[-_.!#$%&'*+^`|~]([a-zA-Z0-9_-]){0,10}",
+        ) {
+            let mut headers = map(&[(&name, "x")]);
+            strip_request(&mut headers, NAME);
+            prop_assert!(headers.is_empty());
+        }
+    }
 }

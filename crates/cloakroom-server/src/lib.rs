@@ -1,1 +1,21 @@
 //! The gateway: sessions in front of an application in any language.
+//!
+//! A request's way: [`edge`] judges its head, the session layer puts its session beside it, [`desk`] tells the application and
+//! passes it on ([`upstream`]), and [`obey`] carries out what the response commands.
+
+pub mod body;
+pub mod commands;
+pub mod config;
+pub mod desk;
+pub mod edge;
+pub mod forwarded;
+pub mod headers;
+pub mod obey;
+pub mod pages;
+pub mod path;
+pub mod protocol;
+pub mod routes;
+pub mod serve;
+pub mod tls;
+pub mod tunnel;
+pub mod upstream;

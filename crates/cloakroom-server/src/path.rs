@@ -220,10 +220,7 @@ const fn is_unreserved(byte: u8) -> bool {
 
 /// What else may stand in a segment unescaped (RFC 3986 section 3.3).
 const fn is_delimiter(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
-    )
+    matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@')
 }
 
 const fn hex(digit: u8) -> Option<u8> {

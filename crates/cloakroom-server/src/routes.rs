@@ -192,7 +192,9 @@ fn pattern(text: &str) -> Result<(Vec<Vec<u8>>, bool), String> {
     }
     let normal = match path::normalise(text, false) {
         Ok(normal) => normal,
-        Err(PathError::Form) => return Err("a path that begins with / (or =/ for that path alone)".to_owned()),
+        Err(PathError::Form) => {
+            return Err("a path that begins with / (or =/ for that path alone)".to_owned());
+        }
         Err(error) => return Err(format!("a path in its normal form, without {error}")),
     };
     if normal.path() != text {
@@ -221,7 +223,8 @@ mod tests {
 
     #[test]
     fn r130_the_longest_match_at_a_segment_boundary_wins_in_whatever_spelling() {
-        let routes = table(&["/notes", "/notes/public", "=/notes/public", "=/", "/@me", "/a%20b", "/caf%C3%A9/x"]);
+        let routes =
+            table(&["/notes", "/notes/public", "=/notes/public", "=/", "/@me", "/a%20b", "/caf%C3%A9/x"]);
         for (target, expected) in [
             ("/", "=/"),
             ("/?next=/notes", "=/"),
@@ -265,7 +268,10 @@ mod tests {
             assert_eq!(found(&routes, "/a/c").as_deref(), Ok("/a"));
             assert_eq!(routes.iter().count(), 5);
         }
-        assert_eq!(table(&["/a", "=/"]).iter().map(|r| r.pattern.as_str()).collect::<Vec<_>>(), ["/a", "=/", "/"]);
+        assert_eq!(
+            table(&["/a", "=/"]).iter().map(|r| r.pattern.as_str()).collect::<Vec<_>>(),
+            ["/a", "=/", "/"]
+        );
     }
 
     #[test]
@@ -297,10 +303,33 @@ mod tests {
 
     #[test]
     fn every_problem_of_a_table_is_listed_at_once() {
-        let none = Route { session: SessionUse::None, login_callback: true, require: Require::Recent, ..Route::new("/s") };
+        let none = Route {
+            session: SessionUse::None,
+            login_callback: true,
+            require: Require::Recent,
+            ..Route::new("/s")
+        };
         let mut routes: Vec<Route> = [
-            "", "notes", "=", "/a//b", "/a/../b", "/%61", "/a?b", "/a/*", "/a b", "/a;b", "/a%2fb", "/..", "/.cloakroom",
-            "/.cloakroom/x", "=/.cloakroom", "/ok", "/ok", "/ok/", "=/ok", "=/ok",
+            "",
+            "notes",
+            "=",
+            "/a//b",
+            "/a/../b",
+            "/%61",
+            "/a?b",
+            "/a/*",
+            "/a b",
+            "/a;b",
+            "/a%2fb",
+            "/..",
+            "/.cloakroom",
+            "/.cloakroom/x",
+            "=/.cloakroom",
+            "/ok",
+            "/ok",
+            "/ok/",
+            "=/ok",
+            "=/ok",
         ]
         .into_iter()
         .map(Route::new)
@@ -319,7 +348,9 @@ mod tests {
     #[test]
     fn the_gateways_own_pages_are_recognised_in_every_spelling() {
         let own = |path| is_own(&path::normalise(path, true).unwrap());
-        for path in ["/.cloakroom", "/.cloakroom/", "/.cloakroom/sessions", "/%2ecloakroom/x", "//.cloakroom/x"] {
+        for path in
+            ["/.cloakroom", "/.cloakroom/", "/.cloakroom/sessions", "/%2ecloakroom/x", "//.cloakroom/x"]
+        {
             assert!(own(path), "{path}");
         }
         for path in ["/", "/.cloakroomx", "/.Cloakroom/x", "/x/.cloakroom", "/cloakroom"] {

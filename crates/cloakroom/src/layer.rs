@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use cloakroom_core::client::Client;
 use cloakroom_core::clock::{Clock, Timestamp};
-use cloakroom_core::cookie::CookieOptions;
+use cloakroom_core::cookie::{Cookie, CookieOptions};
 use cloakroom_core::engine::{Activity, Engine, Resumed};
 use cloakroom_core::entropy::Entropy;
 use cloakroom_core::event::{Event, EventKind, Observer};
@@ -154,6 +154,16 @@ impl SessionLayer {
     /// The sessions of all users, for administrators and for what happens outside a request.
     pub fn sessions(&self) -> crate::admin::Sessions {
         crate::admin::Sessions { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The session cookie.
+    pub fn cookie(&self) -> &Cookie {
+        self.shared.engine.cookie()
+    }
+
+    /// Where events go.
+    pub fn observer(&self) -> &dyn Observer {
+        &*self.shared.observer
     }
 
     /// The policy in force.

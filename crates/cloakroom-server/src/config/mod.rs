@@ -1,0 +1,294 @@
+//! The configuration: one TOML file, read strictly, and every problem listed at once.
+
+mod duration;
+mod raw;
+mod store;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cloakroom::core::origin::Origin;
+use cloakroom::core::policy::Problem;
+use cloakroom::{ConfigErrors, CookieOptions, Policy, SameSite};
+use http::uri::Authority;
+
+pub(crate) use self::duration::show;
+pub use self::raw::{Raw, ReadError};
+pub use self::store::StoreChoice;
+use crate::forwarded::TrustedProxies;
+use crate::headers::Limits;
+use crate::routes::Routes;
+
+/// A configuration that can be run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The application behind: host and port, plain http.
+    pub upstream: Authority,
+    /// Where sessions are kept.
+    pub store: StoreChoice,
+    /// The origins under which browsers know the application; requests from any other are refused.
+    pub origins: Vec<Origin>,
+    /// The application's login page.
+    pub login_page: String,
+    /// Certificate chain and key in PEM, for TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Whether browsers reach the gateway over https: by its own TLS or that of a proxy in front.
+    pub https: bool,
+    /// Proxies whose word on a client's address is taken.
+    pub trusted_proxies: TrustedProxies,
+    /// The session cookie.
+    pub cookie: CookieOptions,
+    /// The limits of sessions.
+    pub policy: Policy,
+    /// The routes.
+    pub routes: Routes,
+    /// How large a request's head may be.
+    pub limits: Limits,
+    /// Bytes of data that the application may keep in a session, as sent.
+    pub data_bytes: usize,
+    /// How long the application may take until the head of its response.
+    pub upstream_timeout: Duration,
+    /// How long requests in flight may take once the gateway is told to stop.
+    pub shutdown_timeout: Duration,
+    /// A secret that is sent to the application with every request, so that it can refuse others.
+    pub gateway_secret: Option<String>,
+    /// What to warn of at start.
+    pub warnings: Vec<String>,
+}
+
+/// Collects problems while a raw configuration is turned into one that can be run.
+#[derive(Default)]
+struct Check(Vec<Problem>);
+
+impl Check {
+    fn problem(&mut self, key: &str, value: impl AsRef<str>, expected: &str) {
+        self.0.push(Problem::new(key, value.as_ref(), expected));
+    }
+
+    /// Reads a value, or notes what was expected.
+    fn read<T>(
+        &mut self,
+        key: &str,
+        value: &str,
+        expected: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let read = read(value);
+        if read.is_none() {
+            self.problem(key, value, expected);
+        }
+        read
+    }
+
+    fn take<T>(&mut self, result: Result<T, ConfigErrors>) -> Option<T> {
+        result.map_err(|errors| self.0.extend(errors.problems().iter().cloned())).ok()
+    }
+
+    fn duration(&mut self, key: &str, value: Option<&String>) -> Option<Duration> {
+        let expected = "a duration such as 30s, 15m, 24h or 7d";
+        value.and_then(|value| self.read(key, value, expected, duration::parse))
+    }
+}
+
+impl Config {
+    /// Reads a configuration file, and lays what was given on the command line over it.
+    ///
+    /// # Errors
+    ///
+    /// [`anyhow::Error`] with every problem at once, each with its key, its value and what was expected.
+    pub fn load(file: Option<&Path>, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        let mut raw = match file {
+            None => Raw::default(),
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
+                Raw::parse(&text).with_context(|| format!("the configuration {}", file.display()))?
+            }
+        };
+        over(&mut raw);
+        Self::check(raw).context("the configuration cannot be used")
+    }
+
+    /// Checks a raw configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigErrors`] with every problem at once.
+    pub fn check(raw: Raw) -> Result<Self, ConfigErrors> {
+        let mut check = Check::default();
+        let mut warnings = Vec::new();
+        let listen = raw.listen.as_deref().unwrap_or("127.0.0.1:8080");
+        let listen = check.read("listen", listen, "an address and port such as 127.0.0.1:8080", |text| {
+            text.parse::<SocketAddr>().ok()
+        });
+        let upstream = match raw.upstream.as_deref() {
+            None => {
+                check.problem("upstream", "", "the application's address, such as http://127.0.0.1:3000");
+                None
+            }
+            Some(url) => {
+                let expected = "http:// with a host and a port, without path, such as http://127.0.0.1:3000";
+                check.read("upstream", url, expected, upstream)
+            }
+        };
+        if let Some(upstream) = &upstream
+            && !is_private(upstream.host())
+        {
+            warnings.push(format!(
+                "upstream = {upstream} is neither loopback nor a private address: whoever reaches it without the gateway \
+                 can claim to be anybody"
+            ));
+        }
+        let store = raw.store.as_deref().unwrap_or("sqlite:.cloakroom/sessions.db");
+        let store = check.read("store", store, "memory, or sqlite: and a path", StoreChoice::parse);
+        let tls = match (raw.tls.cert, raw.tls.key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                check.problem("tls.key", "", "the key that belongs to tls.cert");
+                None
+            }
+            (None, Some(_)) => {
+                check.problem("tls.cert", "", "the certificate that belongs to tls.key");
+                None
+            }
+        };
+        let plain_http = raw.insecure_plain_http.is_some();
+        let https = tls.is_some() || raw.tls_terminated_by_proxy;
+        if https && plain_http {
+            check.problem("insecure_plain_http", "set", "nothing, because browsers use https here");
+        }
+        if let Some(listen) = listen
+            && !listen.ip().is_loopback()
+            && !https
+            && !plain_http
+        {
+            check.problem(
+                "listen",
+                listen.to_string(),
+                "tls.cert and tls.key, or tls_terminated_by_proxy = true, or insecure_plain_http with a reason: \
+                 over plain http browsers drop the session cookie anywhere but on loopback, and whoever listens takes it",
+            );
+        }
+        let origins = origins(&mut check, raw.origin.as_deref(), listen, https);
+        let login_page = raw.login_page.unwrap_or_else(|| "/login".to_owned());
+        if !is_own_path(&login_page) {
+            check.problem("login_page", &login_page, "a path of the application, such as /login");
+        }
+        let proxies = check.take(TrustedProxies::parse(&raw.trusted_proxies));
+        let cookie = cookie(&mut check, raw.cookie, raw.insecure_plain_http);
+        let policy = raw.policy.check(&mut check);
+        let routes =
+            raw.routes.into_iter().enumerate().map(|(index, route)| route.check(&mut check, index)).collect();
+        let routes = check.take(Routes::new(routes));
+        let defaults = Limits::default();
+        let upstream_timeout =
+            check.duration("limits.upstream_timeout", raw.limits.upstream_timeout.as_ref());
+        let shutdown_timeout =
+            check.duration("limits.shutdown_timeout", raw.limits.shutdown_timeout.as_ref());
+        let data_bytes = raw.limits.data_bytes.unwrap_or(4096);
+        if !(1..=1_000_000).contains(&data_bytes) {
+            check.problem("limits.data_bytes", data_bytes.to_string(), "1 to 1000000");
+        }
+        if raw
+            .gateway_secret
+            .as_ref()
+            .is_some_and(|secret| secret.len() < 16 || !secret.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            check.problem("gateway_secret", "(hidden)", "at least 16 visible ASCII characters");
+        }
+        let parts = (listen, upstream, store, cookie, policy, routes, proxies);
+        let (
+            Some(listen),
+            Some(upstream),
+            Some(store),
+            Some(cookie),
+            Some(policy),
+            Some(routes),
+            Some(trusted_proxies),
+        ) = parts
+        else {
+            ConfigErrors::unless_empty(check.0)?;
+            // Whatever could not be read has been noted as a problem.
+            return Err(ConfigErrors::one("configuration", "", "settings that can be read"));
+        };
+        ConfigErrors::unless_empty(check.0)?;
+        Ok(Self {
+            listen,
+            upstream,
+            store,
+            origins,
+            login_page,
+            tls,
+            https,
+            trusted_proxies,
+            cookie,
+            policy,
+            routes,
+            limits: defaults,
+            data_bytes,
+            upstream_timeout: upstream_timeout.unwrap_or(Duration::from_secs(30)),
+            shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(30)),
+            gateway_secret: raw.gateway_secret,
+            warnings,
+        })
+    }
+}
+
+fn cookie(check: &mut Check, raw: raw::RawCookie, plain_http: Option<String>) -> Option<CookieOptions> {
+    let mut options = CookieOptions::default();
+    if let Some(name) = raw.name {
+        options = options.name(name);
+    }
+    match raw.same_site.as_deref() {
+        None | Some("lax") => {}
+        Some("strict") => options = options.same_site(SameSite::Strict),
+        Some(other) => check.problem("cookie.same_site", other, "lax or strict"),
+    }
+    if let Some(reason) = plain_http {
+        options = options.insecure_plain_http(reason);
+    }
+    check.take(options.clone().build()).map(|_| options)
+}
+
+fn upstream(url: &str) -> Option<Authority> {
+    let uri = url.parse::<http::Uri>().ok()?;
+    let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let authority = uri.authority()?.clone();
+    (plain && authority.port().is_some() && !authority.as_str().contains('@')).then_some(authority)
+}
+
+fn is_private(host: &str) -> bool {
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_private(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unique_local(),
+        Err(_) => host == "localhost",
+    }
+}
+
+/// Whether a text is a path of this site: for redirects, so never `//host` or anything with a scheme.
+pub(crate) fn is_own_path(text: &str) -> bool {
+    text.starts_with('/')
+        && !text.starts_with("//")
+        && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'?' | b'#' | b'%'))
+}
+
+fn origins(check: &mut Check, origin: Option<&str>, listen: Option<SocketAddr>, https: bool) -> Vec<Origin> {
+    let expected = "scheme, host and port as browsers show them, such as https://example.org";
+    if let Some(text) = origin {
+        let read = check.read("origin", text, expected, |text| Origin::parse(text).ok());
+        return read.into_iter().collect();
+    }
+    let Some(listen) = listen else { return Vec::new() };
+    if !listen.ip().is_loopback() || https {
+        check.problem("origin", "", expected);
+        return Vec::new();
+    }
+    let names = ["127.0.0.1", "localhost", "[::1]"];
+    names.iter().filter_map(|name| Origin::parse(&format!("http://{name}:{}", listen.port())).ok()).collect()
+}

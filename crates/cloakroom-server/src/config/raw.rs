@@ -1,0 +1,189 @@
+//! The configuration as it is written: names and texts, nothing understood yet.
+
+use std::path::PathBuf;
+
+use cloakroom::{AtCap, Policy};
+use serde::Deserialize;
+
+use super::Check;
+use crate::routes::{Require, Route, SessionUse};
+use cloakroom::Activity;
+
+/// A configuration file. Unknown keys are refused: a misspelt security setting must not be passed over.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the keys of the file, explained in the file that `cloakroom init` writes")]
+pub struct Raw {
+    pub listen: Option<String>,
+    pub upstream: Option<String>,
+    pub store: Option<String>,
+    pub origin: Option<String>,
+    pub login_page: Option<String>,
+    pub gateway_secret: Option<String>,
+    pub trusted_proxies: Vec<String>,
+    pub tls_terminated_by_proxy: bool,
+    pub insecure_plain_http: Option<String>,
+    pub tls: RawTls,
+    pub cookie: RawCookie,
+    pub policy: RawPolicy,
+    pub limits: RawLimits,
+    #[serde(rename = "route")]
+    pub routes: Vec<RawRoute>,
+}
+
+impl Raw {
+    /// Reads a TOML text.
+    ///
+    /// # Errors
+    ///
+    /// If it is no TOML, or has an unknown key or a value of the wrong kind; the text says where.
+    pub fn parse(text: &str) -> Result<Self, ReadError> {
+        toml::from_str(text).map_err(ReadError)
+    }
+}
+
+/// A text is no configuration: no TOML, an unknown key, or a value of the wrong kind. Says where.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ReadError(toml::de::Error);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the keys of the file")]
+pub struct RawTls {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the keys of the file")]
+pub struct RawCookie {
+    pub name: Option<String>,
+    pub same_site: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the keys of the file")]
+pub struct RawLimits {
+    pub data_bytes: Option<usize>,
+    pub upstream_timeout: Option<String>,
+    pub shutdown_timeout: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the keys of the file")]
+pub struct RawPolicy {
+    pub level: Option<String>,
+    pub idle: Option<String>,
+    pub absolute: Option<String>,
+    pub touch_interval: Option<String>,
+    pub rotation_interval: Option<String>,
+    pub rotation_grace: Option<String>,
+    pub recent_login: Option<String>,
+    pub clock_skew: Option<String>,
+    pub tombstone_ttl: Option<String>,
+    pub max_sessions: Option<u32>,
+    pub at_cap: Option<String>,
+    pub survives_login: Vec<String>,
+    pub insecure_beyond_nist: Option<String>,
+}
+
+impl RawPolicy {
+    pub(super) fn check(self, check: &mut Check) -> Option<Policy> {
+        let mut policy = match self.level.as_deref() {
+            None => Policy::default(),
+            Some("aal1") => Policy::aal1(),
+            Some("aal2") => Policy::aal2(),
+            Some("aal3") => Policy::aal3(),
+            Some(other) => {
+                check.problem("policy.level", other, "aal1, aal2 or aal3");
+                Policy::default()
+            }
+        };
+        macro_rules! durations {
+            ($($key:ident),*) => {$(
+                if let Some(limit) = check.duration(concat!("policy.", stringify!($key)), self.$key.as_ref()) {
+                    policy = policy.$key(limit);
+                }
+            )*};
+        }
+        durations!(
+            idle,
+            absolute,
+            touch_interval,
+            rotation_interval,
+            rotation_grace,
+            recent_login,
+            clock_skew,
+            tombstone_ttl
+        );
+        let at_cap = match self.at_cap.as_deref() {
+            None | Some("evict-oldest") => AtCap::EvictOldest,
+            Some("evict-idle") => AtCap::EvictIdle,
+            Some("deny") => AtCap::Deny,
+            Some(other) => {
+                check.problem("policy.at_cap", other, "deny, evict-oldest or evict-idle");
+                AtCap::Deny
+            }
+        };
+        match self.max_sessions {
+            Some(max) => policy = policy.max_sessions(max, at_cap),
+            None if self.at_cap.is_some() => {
+                check.problem("policy.at_cap", "set", "policy.max_sessions beside it");
+            }
+            None => {}
+        }
+        policy = policy.survives_login(self.survives_login.iter().map(String::as_str));
+        if let Some(reason) = self.insecure_beyond_nist {
+            policy = policy.insecure_beyond_nist(reason);
+        }
+        check.take(policy.check()).map(|()| policy)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the keys of the file")]
+pub struct RawRoute {
+    pub path: String,
+    #[serde(default)]
+    pub require: Option<String>,
+    #[serde(default)]
+    pub session: Option<String>,
+    #[serde(default)]
+    pub activity: Option<String>,
+    #[serde(default)]
+    pub login_callback: bool,
+    #[serde(default)]
+    pub allow_parameters: bool,
+}
+
+impl RawRoute {
+    pub(super) fn check(self, check: &mut Check, index: usize) -> Route {
+        let mut route = Route::new(self.path);
+        match self.require.as_deref() {
+            None => {}
+            Some("authenticated") => route.require = Require::Authenticated,
+            Some("recent") => route.require = Require::Recent,
+            Some(other) => {
+                check.problem(&format!("route[{index}].require"), other, "authenticated or recent")
+            }
+        }
+        match self.session.as_deref() {
+            None => {}
+            Some("none") => route.session = SessionUse::None,
+            Some(other) => check.problem(&format!("route[{index}].session"), other, "none, or nothing"),
+        }
+        match self.activity.as_deref() {
+            None | Some("user") => {}
+            Some("passive") => route.activity = Activity::Passive,
+            Some(other) => check.problem(&format!("route[{index}].activity"), other, "user or passive"),
+        }
+        route.login_callback = self.login_callback;
+        route.allow_parameters = self.allow_parameters;
+        route
+    }
+}

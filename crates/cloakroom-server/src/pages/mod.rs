@@ -1,0 +1,207 @@
+//! The gateway's own pages, under `/.cloakroom/`: a user's sessions, and where a logout leads.
+
+use std::time::Duration;
+
+use askama::Template;
+use cloakroom::core::clock::Clock as _;
+use cloakroom::{Handle, Session, SessionError, SessionInfo, SignedOut, SystemClock};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use crate::body::Stream;
+use crate::desk::to_login;
+use crate::edge::{Ask, plain};
+
+/// The page of a user's own sessions.
+pub const SESSIONS: &str = "/.cloakroom/sessions";
+/// Where a logout leads.
+pub const SIGNED_OUT: &str = "/.cloakroom/signed-out";
+
+const STYLE: &str = include_str!("../../templates/style.css");
+/// Bytes of a form that are read.
+const FORM_MAX: usize = 1024;
+
+#[derive(Template)]
+#[template(path = "sessions.html")]
+struct SessionsPage<'a> {
+    subject: String,
+    sessions: Vec<Line>,
+    login_page: &'a str,
+}
+
+struct Line {
+    handle: String,
+    client: String,
+    network: Option<String>,
+    current: bool,
+    active: String,
+    signed_in: String,
+}
+
+#[derive(Template)]
+#[template(path = "signed_out.html")]
+struct SignedOutPage<'a> {
+    login_page: &'a str,
+}
+
+/// Serves one of the gateway's own pages.
+pub async fn serve(
+    request: Request<Incoming>,
+    ask: &Ask,
+    login_page: &str,
+    recent: Duration,
+) -> Response<Stream> {
+    let reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    let writing = request.method() == Method::POST;
+    match ask.target.path() {
+        "/.cloakroom/style.css" if reading => style(),
+        SIGNED_OUT if reading => match (SignedOutPage { login_page }).render() {
+            Ok(page) => SignedOut(html(page)).into_inner(),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR),
+        },
+        path @ (SESSIONS
+        | "/.cloakroom/sessions/end"
+        | "/.cloakroom/sessions/end-others"
+        | "/.cloakroom/logout")
+            if if path == SESSIONS { reading } else { writing } =>
+        {
+            let session = match Session::load(request.extensions()).await {
+                Ok(session) => session,
+                Err(error) => return error.response(),
+            };
+            match act(&session, path, request, ask, login_page, recent).await {
+                Ok(response) => response,
+                Err(error) => error.response(),
+            }
+        }
+        SESSIONS
+        | SIGNED_OUT
+        | "/.cloakroom/sessions/end"
+        | "/.cloakroom/sessions/end-others"
+        | "/.cloakroom/logout" => plain(StatusCode::METHOD_NOT_ALLOWED),
+        _ => plain(StatusCode::NOT_FOUND),
+    }
+}
+
+async fn act(
+    session: &Session,
+    path: &str,
+    request: Request<Incoming>,
+    ask: &Ask,
+    login_page: &str,
+    recent: Duration,
+) -> Result<Response<Stream>, SessionError> {
+    if path == "/.cloakroom/logout" {
+        session.log_out().await?;
+        return Ok(see(SIGNED_OUT));
+    }
+    let Some(subject) = session.subject() else {
+        return Ok(to_login(login_page, session, ask, &request));
+    };
+    if path == SESSIONS {
+        let page = SessionsPage {
+            subject: subject.to_string(),
+            sessions: lines(session.list().await?)?,
+            login_page,
+        };
+        return Ok(page.render().map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), html));
+    }
+    // Whoever finds an open browser shall not lock its owner out elsewhere.
+    match session.require_recent(recent) {
+        Ok(_) => {}
+        Err(SessionError::NotRecent) => return Ok(see(&format!("{login_page}?return={SESSIONS}&recent=1"))),
+        Err(error) => return Err(error),
+    }
+    if path.ends_with("/end-others") {
+        session.log_out_others().await?;
+        return Ok(see(SESSIONS));
+    }
+    let Some(handle) = read_handle(request).await else { return Ok(plain(StatusCode::BAD_REQUEST)) };
+    let own = session.handle() == Some(handle);
+    session.end(handle).await?;
+    Ok(see(if own { SIGNED_OUT } else { SESSIONS }))
+}
+
+/// The one field of the form, `handle`. A handle has no character that a form would escape.
+async fn read_handle(request: Request<Incoming>) -> Option<Handle> {
+    let body = Limited::new(request.into_body(), FORM_MAX).collect().await.ok()?.to_bytes();
+    std::str::from_utf8(&body).ok()?.strip_prefix("handle=")?.parse().ok()
+}
+
+fn lines(sessions: Vec<SessionInfo>) -> Result<Vec<Line>, SessionError> {
+    let now = SystemClock.now()?;
+    let line = |info: SessionInfo| Line {
+        handle: info.handle.to_string(),
+        client: info.client.to_string(),
+        network: info.client.network.map(|network| network.to_string()),
+        current: info.current,
+        active: ago(now.since(info.seen)),
+        signed_in: info.authenticated.map(|at| ago(now.since(at))).unwrap_or_default(),
+    };
+    Ok(sessions.into_iter().map(line).collect())
+}
+
+/// How long ago, as one says it.
+fn ago(time: Duration) -> String {
+    let minutes = time.as_secs() / 60;
+    let some = |count: u64, unit: &str| format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" });
+    match minutes {
+        0 => "just now".to_owned(),
+        1..60 => some(minutes, "minute"),
+        60..2880 => some(minutes / 60, "hour"),
+        _ => some(minutes / 1440, "day"),
+    }
+}
+
+fn see(path: &str) -> Response<Stream> {
+    let mut response = Response::new(Stream::default());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    if let Ok(path) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(header::LOCATION, path);
+    }
+    response
+}
+
+fn html(page: String) -> Response<Stream> {
+    let mut response = Response::new(Stream::from(page));
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    fields.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+    );
+    response
+}
+
+fn style() -> Response<Stream> {
+    let mut response = Response::new(Stream::from(STYLE));
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        let table = [
+            (0, "just now"),
+            (61, "1 minute ago"),
+            (3599, "59 minutes ago"),
+            (7300, "2 hours ago"),
+            (200_000, "2 days ago"),
+        ];
+        for (secs, text) in table {
+            assert_eq!(ago(Duration::from_secs(secs)), text);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Running it: listen, serve connections, reload certificates, stop in order.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cloakroom::{MemoryStore, SessionLayer, SessionLayerBuilder};
+use cloakroom_sqlite::SqliteStore;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Config, StoreChoice};
+use crate::edge::{self, Edge};
+use crate::tls::Certificate;
+
+/// How long a client may take to send a request's head, or to finish a TLS handshake.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often certificate files are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Opens the store of a configuration and builds the session layer on it.
+///
+/// # Errors
+///
+/// If the store cannot be opened, or the pepper not be read or made.
+pub fn sessions(config: &Config) -> anyhow::Result<SessionLayer> {
+    let peppers = config.store.peppers()?;
+    let finish = |builder: SessionLayerBuilder| {
+        builder
+            .policy(config.policy.clone())
+            .cookie(config.cookie.clone())
+            .peppers(peppers)
+            .client_address(edge::address)
+            .activity(edge::activity)
+            .build()
+    };
+    Ok(match &config.store {
+        StoreChoice::Memory => finish(SessionLayer::builder(MemoryStore::new()))?,
+        StoreChoice::Sqlite(path) => {
+            let store =
+                SqliteStore::open(path).with_context(|| format!("store = sqlite:{}", path.display()))?;
+            finish(SessionLayer::builder(store))?
+        }
+    })
+}
+
+/// Binds the address of a configuration.
+///
+/// # Errors
+///
+/// If the address cannot be had; the text names the flag to change.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "{address} cannot be listened on; choose another with --listen, such as --listen 127.0.0.1:8090"
+        )
+    })
+}
+
+/// Serves until `stop`, then waits for what is under way.
+///
+/// # Errors
+///
+/// If the certificate cannot be loaded.
+pub async fn run(
+    listener: TcpListener,
+    config: Config,
+    sessions: SessionLayer,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let tls = match &config.tls {
+        None => None,
+        Some((cert, key)) => Some(Certificate::load(cert, key)?),
+    };
+    let acceptor = match &tls {
+        None => None,
+        Some(certificate) => Some(TlsAcceptor::from(certificate.server()?)),
+    };
+    let reloading = tls.map(|certificate| tokio::spawn(reload(certificate)));
+    let patience = config.shutdown_timeout;
+    let (edge, mut landed) = Edge::new(config, sessions);
+    let server = Arc::new(server());
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a client that gave up: let others finish, and go on.
+                tracing::warn!(target: "cloakroom::gateway", %error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        drop(stream.set_nodelay(true));
+        let (edge, server, watcher, acceptor) =
+            (edge.clone(), Arc::clone(&server), graceful.watcher(), acceptor.clone());
+        tokio::spawn(async move {
+            match acceptor {
+                None => connection(&server, stream, peer, edge, watcher).await,
+                Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => connection(&server, stream, peer, edge, watcher).await,
+                    // Scanners and clients that speak plain http to a TLS port.
+                    Ok(Err(_)) | Err(_) => {}
+                },
+            }
+        });
+    }
+    drop((listener, edge));
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
+    let finish = async {
+        graceful.shutdown().await;
+        // Ends when the last request under way has dropped its end.
+        let _ = landed.recv().await;
+    };
+    if tokio::time::timeout(patience, finish).await.is_err() {
+        tracing::warn!(target: "cloakroom::gateway", "requests were still under way when the shutdown timeout ended");
+    }
+    Ok(())
+}
+
+fn server() -> Builder<TokioExecutor> {
+    let mut server = Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .half_close(true);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(64 * 1024)
+        .max_concurrent_streams(200)
+        .keep_alive_interval(Duration::from_secs(30));
+    server
+}
+
+async fn connection(
+    server: &Builder<TokioExecutor>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    edge: Edge,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let service = service_fn(move |request| edge.serve(request, peer));
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    // A client that breaks off, or sends what is no HTTP, has had its answer from the http library.
+    drop(watcher.watch(connection.into_owned()).await);
+}
+
+/// Loads the certificate again on SIGHUP, and once a minute.
+async fn reload(certificate: Arc<Certificate>) {
+    #[cfg(unix)]
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+    loop {
+        #[cfg(unix)]
+        match &mut hangup {
+            Some(hangup) => {
+                tokio::select! {
+                    _ = hangup.recv() => {}
+                    () = tokio::time::sleep(RELOAD_INTERVAL) => {}
+                }
+            }
+            None => tokio::time::sleep(RELOAD_INTERVAL).await,
+        }
+        #[cfg(not(unix))]
+        tokio::time::sleep(RELOAD_INTERVAL).await;
+        if let Err(error) = certificate.reload() {
+            tracing::error!(target: "cloakroom::gateway", error = format!("{error:#}"), "the certificate was not reloaded");
+        }
+    }
+}
+
+/// Waits for Ctrl-C or a request to terminate.
+pub async fn stopped() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
