@@ -290,8 +290,9 @@ mod tests {
 
     #[test]
     fn r106_a_client_cannot_choose_its_address() {
+        type Fields = &'static [(&'static str, &'static str)];
         // 198.51.100.9 is the client's own, 10.0.0.0/8 and ::1 are proxies.
-        let table: [(&str, &[(&str, &str)], &str); 26] = [
+        let table: [(&str, Fields, &str); 26] = [
             ("198.51.100.9", &[], "198.51.100.9"),
             ("198.51.100.9", &[("x-forwarded-for", "1.1.1.1")], "198.51.100.9"),
             ("198.51.100.9", &[("forwarded", "for=1.1.1.1"), ("x-real-ip", "1.1.1.1")], "198.51.100.9"),

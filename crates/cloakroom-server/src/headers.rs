@@ -438,7 +438,8 @@ mod tests {
 
     #[test]
     fn r130_only_a_plain_websocket_handshake_is_one() {
-        let table: [(&str, Version, &[(&str, &str)], bool); 11] = [
+        type Fields = &'static [(&'static str, &'static str)];
+        let table: [(&str, Version, Fields, bool); 11] = [
             ("GET", Version::HTTP_11, &[("upgrade", "websocket"), ("connection", "Upgrade")], true),
             (
                 "GET",

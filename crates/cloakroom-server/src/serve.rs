@@ -71,10 +71,11 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// If the certificate cannot be loaded.
 pub async fn run(
     listener: TcpListener,
-    config: Config,
+    mut config: Config,
     sessions: SessionLayer,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    config.bound(listener.local_addr()?);
     let tls = match &config.tls {
         None => None,
         Some((cert, key)) => Some(Certificate::load(cert, key)?),

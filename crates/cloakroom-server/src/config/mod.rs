@@ -114,6 +114,14 @@ impl Config {
         Self::check(raw).context("the configuration cannot be used")
     }
 
+    /// Takes note of the address that was bound, which matters where the port was left open.
+    pub fn bound(&mut self, address: SocketAddr) {
+        self.listen = address;
+        if self.origins.is_empty() {
+            self.origins = loopback_origins(address);
+        }
+    }
+
     /// Checks a raw configuration.
     ///
     /// # Errors
@@ -289,6 +297,11 @@ fn origins(check: &mut Check, origin: Option<&str>, listen: Option<SocketAddr>, 
         check.problem("origin", "", expected);
         return Vec::new();
     }
+    loopback_origins(listen)
+}
+
+/// Under which origins browsers know a gateway on loopback.
+fn loopback_origins(listen: SocketAddr) -> Vec<Origin> {
     let names = ["127.0.0.1", "localhost", "[::1]"];
     names.iter().filter_map(|name| Origin::parse(&format!("http://{name}:{}", listen.port())).ok()).collect()
 }

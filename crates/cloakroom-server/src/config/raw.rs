@@ -169,7 +169,7 @@ impl RawRoute {
             Some("authenticated") => route.require = Require::Authenticated,
             Some("recent") => route.require = Require::Recent,
             Some(other) => {
-                check.problem(&format!("route[{index}].require"), other, "authenticated or recent")
+                check.problem(&format!("route[{index}].require"), other, "authenticated or recent");
             }
         }
         match self.session.as_deref() {

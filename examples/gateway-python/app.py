@@ -1,0 +1,59 @@
+"""A private page behind Cloakroom's gateway, with the standard library only. Usage: python3 app.py [PORT]"""
+import hmac, html, os, re, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote
+
+ACCOUNTS = {"alice": "wonderland-42", "zoë": "builder-42"}  # an example: keep slow, salted hashes instead
+LOGIN = """<h1>Sign in</h1><form method="post"><p><label>Name <input name="username"></label>
+<p><label>Password <input name="password" type="password"></label> <button>Sign in</button></form>"""
+PRIVATE = """<h1>For {} only</h1><form method="post" action="/mood"><label>Mood <input name="mood" value="{}">
+</label> <button>Keep</button></form><form method="post" action="/logout"><button>Sign out</button></form>"""
+TEXT = r'"(?:[ !#-\[\]-~]|\\["\\])*"|%"(?:[ !#$&-~]|%[0-9a-f]{2})*"'  # RFC 9651: String, Display String
+
+def write_text(text):
+    if all(" " <= letter <= "~" for letter in text):
+        return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+    return '%"' + "".join(chr(b) if 32 <= b < 127 and b not in b'%"' else f"%{b:02x}" for b in text.encode()) + '"'
+
+def read_text(field):
+    if not re.fullmatch(TEXT, field):
+        raise ValueError("neither a String nor a Display String")
+    return unquote(field[2:-1], errors="strict") if field[0] == "%" else re.sub(r"\\(.)", r"\1", field[1:-1])
+
+class App(BaseHTTPRequestHandler):
+    def handle_request(self):
+        told = lambda name: ", ".join(self.headers.get_all(name, []))  # twice is malformed: nobody is believed
+        user = read_text(told("Session-Subject")) if told("Session-Subject") else None
+        data = dict(re.findall(rf"([a-z*][a-z0-9_.*-]*)=({TEXT})", told("Session-Data")))
+        body = self.rfile.read(min(int(self.headers["Content-Length"] or 0), 10_000))
+        form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+        name, password = form.get("username", ""), form.get("password", "").encode()
+        match self.command, self.path.split("?")[0], user:
+            case "GET", "/", _: return 200, '<h1>Hello</h1><a href="/private">The private page</a>', {}
+            case "GET", "/login", _: return 200, LOGIN, {}
+            case "POST", "/login", _ if hmac.compare_digest(ACCOUNTS.get(name, "").encode(), password or b"-"):
+                return 303, "", {"Location": "/private", "Session-Login": write_text(name), "Session-Methods": "pwd"}
+            case "POST", "/login", _: return 422, "<p role=alert>Wrong name or password." + LOGIN, {}
+            case "POST", "/logout", _: return 303, "", {"Location": "/.cloakroom/signed-out", "Session-Logout": "this"}
+            case _, "/private" | "/mood", None: return 303, "", {"Location": "/login"}
+            case "POST", "/mood", _:
+                mood = write_text(form.get("mood", "")[:100])
+                return 303, "", {"Location": "/private", "Session-Set": f"mood={mood}"}
+            case "GET", "/private", _:
+                return 200, PRIVATE.format(html.escape(user), html.escape(read_text(data.get("mood", '""')))), {}
+        return 404, "<h1>Not found</h1>", {}
+
+    def do_GET(self):
+        try: status, body, fields = self.handle_request()
+        except ValueError: status, body, fields = 400, "<h1>Not understood</h1>", {}
+        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Example</title>{body}'.encode()
+        self.send_response(status)
+        for field in {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(page)), **fields}.items():
+            self.send_header(*field)
+        self.end_headers()
+        self.wfile.write(page)
+
+    do_POST = do_GET
+
+if __name__ == "__main__":  # loopback only: the gateway's fields are believed, so nobody else may send any
+    ThreadingHTTPServer(("127.0.0.1", int((sys.argv[1:] or [os.environ.get("PORT", "5000")])[0])), App).serve_forever()
