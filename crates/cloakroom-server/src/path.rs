@@ -153,9 +153,8 @@ pub fn normalise(path_and_query: &str, allow_parameters: bool) -> Result<Normal,
 /// [`normalise`].
 pub fn target(method: &Method, uri: &Uri, allow_parameters: bool) -> Result<Normal, PathError> {
     let scheme = uri.scheme_str().is_none_or(|scheme| scheme == "http" || scheme == "https");
-    // Without a scheme, an authority is the target of a CONNECT.
-    let authority = uri.scheme().is_none() && uri.authority().is_some();
-    if method == Method::CONNECT || !scheme || authority {
+    // An authority alone, as CONNECT has it, has no path and so no normal form either.
+    if method == Method::CONNECT || !scheme {
         return Err(PathError::Form);
     }
     match uri.query() {

@@ -162,10 +162,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_said_is_an_error_and_nothing_is_said() {
-        let data = [pair("a", "1"), pair("Not a key", "1")];
         let mut headers = HeaderMap::new();
-        let outbound = Outbound { handle: Some("h"), who: None, data: &data };
-        assert_eq!(outbound.insert(&mut headers), Err(Unsayable));
+        for key in ["Not a key", "", "*a", "A", "a=1,b"] {
+            let data = [pair("a", "1"), pair(key, "1")];
+            let outbound = Outbound { handle: Some("h"), who: None, data: &data };
+            assert_eq!(outbound.insert(&mut headers), Err(Unsayable), "{key}");
+            assert_eq!(data_len(&data), Err(Unsayable), "{key}");
+        }
         let who = Who { subject: "alice", authenticated_at: u64::MAX, level: 1 };
         assert_eq!(Outbound { who: Some(who), ..Outbound::default() }.insert(&mut headers), Err(Unsayable));
         assert!(headers.is_empty());
