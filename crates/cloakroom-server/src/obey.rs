@@ -50,6 +50,8 @@ pub async fn obey(
         log_out(session, logout).await?;
     }
     let mut set = commands.set;
+    // Unset comes before set, so it has no say on what is set; least of all on what came with a login.
+    let unset = commands.unset.into_iter().filter(|key| !set.contains_key(key)).collect::<Vec<_>>();
     let mut replaced = false;
     if let Some(Authenticated { kind, subject, level, methods }) = commands.authenticated {
         let methods = methods.iter().map(String::as_str);
@@ -70,7 +72,7 @@ pub async fn obey(
     if commands.rotate && !replaced {
         session.rotate().await?;
     }
-    for key in &commands.unset {
+    for key in &unset {
         session.remove_named(key)?;
     }
     for (key, text) in &set {

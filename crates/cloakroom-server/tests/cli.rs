@@ -64,13 +64,16 @@ fn every_problem_of_a_configuration_is_listed_at_once_with_key_value_and_what_wa
 #[test]
 fn an_unknown_key_stops_the_program_and_is_named_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("typo.toml"), "upstream = \"http://127.0.0.1:1\"\nabsolut = \"1h\"\n")
-        .unwrap();
+    std::fs::write(
+        folder.path().join("typo.toml"),
+        "upstream = \"http://127.0.0.1:1\"\nabsolute_limit = \"1h\"\n",
+    )
+    .unwrap();
     for command in ["check", "serve", "demo"] {
         let output = run(folder.path(), &[command, "--config", "typo.toml"]);
         let said = says(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("absolut") && said.contains("line 2"), "{said}");
+        assert!(said.contains("absolute_limit") && said.contains("line 2"), "{said}");
     }
 }
 
