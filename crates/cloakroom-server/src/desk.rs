@@ -84,7 +84,7 @@ impl Desk {
                 },
             }
         };
-        outcome.unwrap_or_else(|failure| self.fail(failure, &ask))
+        outcome.unwrap_or_else(|failure| self.fail(&failure, &ask))
     }
 
     /// Demands what the route demands: a browser on its way to a page goes to the login page, anything else gets 401.
@@ -145,7 +145,9 @@ impl Desk {
         let commands = commands::parse(response.headers(), &context);
         match (session, commands) {
             (Some(session), commands) => {
-                obey::obey(session, commands, &before, self.0.data_bytes).await.map_err(Failure::Disobeyed)?
+                obey::obey(session, commands, &before, self.0.data_bytes)
+                    .await
+                    .map_err(Failure::Disobeyed)?;
             }
             (None, Err(rejection)) => return Err(Failure::Disobeyed(Disobeyed::Rejected(rejection))),
             (None, Ok(_)) => {}
@@ -166,8 +168,8 @@ impl Desk {
         Ok(response.map(Stream::through))
     }
 
-    fn fail(&self, failure: Failure, ask: &Ask) -> Response<Stream> {
-        let (status, kind) = match &failure {
+    fn fail(&self, failure: &Failure, ask: &Ask) -> Response<Stream> {
+        let (status, kind) = match failure {
             Failure::Session(error) => return error.response(),
             Failure::Upstream(error) => {
                 tracing::warn!(target: "cloakroom::gateway", %error, path = ask.target.path(), "no response");
@@ -261,7 +263,7 @@ fn escape(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
-                escaped.push(char::from(byte))
+                escaped.push(char::from(byte));
             }
             _ => escaped.push_str(&format!("%{byte:02X}")),
         }

@@ -110,11 +110,13 @@ pub async fn run(
         tokio::spawn(async move {
             match acceptor {
                 None => connection(&server, stream, peer, edge, watcher).await,
-                Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(&server, stream, peer, edge, watcher).await,
-                    // Scanners and clients that speak plain http to a TLS port.
-                    Ok(Err(_)) | Err(_) => {}
-                },
+                Some(acceptor) => {
+                    let accepted = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await;
+                    // Otherwise a scanner, or a client that speaks plain http to a TLS port.
+                    if let Ok(Ok(stream)) = accepted {
+                        connection(&server, stream, peer, edge, watcher).await;
+                    }
+                }
             }
         });
     }
