@@ -18,7 +18,8 @@ use cloakroom_core::lifecycle::establish::Draft;
 use cloakroom_core::record::Record;
 use cloakroom_core::seal::Pepper;
 use cloakroom_core::store::{
-    Admission, AtCap, BySubject, Cap, Epoch, Found, Reason, Store, StoreErrorKind, Sweep, SweepLimits,
+    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, Store, StoreErrorKind, Sweep,
+    SweepLimits,
 };
 use cloakroom_sqlite::SqliteStore;
 use cloakroom_testkit::{SeededEntropy, block_on};
@@ -120,14 +121,25 @@ fn no_operation_passes_over_a_session_that_it_cannot_read_in_silence() {
             |error: cloakroom_core::store::StoreError| assert_eq!(error.kind(), StoreErrorKind::Corrupt);
         corrupt(store.list(&alice()).await.unwrap_err());
         corrupt(store.remove(records[0].handle(), Reason::Revoked, NOW).await.unwrap_err());
-        let cap = Some(Cap { max: 1, at_cap: AtCap::EvictOldest });
-        let new = sessions(Some(&alice()), 1, 3).remove(0);
-        corrupt(store.insert(new.clone(), Admission { cap, ..admission() }).await.unwrap_err());
         // Each of them failed as a whole.
         assert_eq!(store.epoch(&alice()).await.unwrap(), Epoch::default());
         assert_eq!(store.find(records[1].handle()).await.unwrap(), Found::Live(records[1].clone()));
-        assert_eq!(store.find(new.handle()).await.unwrap(), Found::Absent);
         corrupt(store.find(records[0].handle()).await.unwrap_err());
+    });
+}
+
+#[test]
+fn r069_a_session_that_cannot_be_read_makes_room_like_any_other() {
+    let records = sessions(Some(&alice()), 1, 2);
+    let (place, store) = opened(&records);
+    damage(&place, &records[0], "body = x'01'");
+    block_on(async {
+        let cap = Some(Cap { max: 1, at_cap: AtCap::EvictOldest });
+        let new = sessions(Some(&alice()), 1, 3).remove(0);
+        let inserted = store.insert(new.clone(), Admission { cap, ..admission() }).await.unwrap();
+        assert_eq!(inserted, Inserted::Inserted { evicted: vec![records[0].handle()] });
+        assert_eq!(store.find(new.handle()).await.unwrap(), Found::Live(new));
+        assert!(matches!(store.find(records[0].handle()).await.unwrap(), Found::Ended(_)));
     });
 }
 
