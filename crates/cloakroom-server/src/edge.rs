@@ -103,9 +103,17 @@ impl Edge {
     ) -> Pin<Box<dyn Future<Output = Result<Response<Stream>, Infallible>> + Send>> {
         let (mut edge, flight) = (self.clone(), self.shared.flights.clone());
         let run = tokio::spawn(async move {
+            let http1 = request.version() <= http::Version::HTTP_11;
             let answer = match edge.judge(request, peer.ip()) {
                 Ok(request) => edge.service.call(request).await,
-                Err(status) => Ok(plain(status)),
+                Err(status) => {
+                    let mut refusal = plain(status);
+                    if http1 && status != StatusCode::FORBIDDEN {
+                        // Where one message is not well-formed, nothing behind it on the connection is trusted.
+                        refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok(refusal)
+                }
             };
             drop(flight);
             answer

@@ -31,9 +31,21 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// If the store cannot be opened, or the pepper not be read or made.
 pub fn sessions(config: &Config) -> anyhow::Result<SessionLayer> {
+    sessions_with(config, |builder| builder)
+}
+
+/// As [`sessions`], with changes of one's own: another observer or clock.
+///
+/// # Errors
+///
+/// As [`sessions`].
+pub fn sessions_with(
+    config: &Config,
+    change: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
+) -> anyhow::Result<SessionLayer> {
     let peppers = config.store.peppers()?;
     let finish = |builder: SessionLayerBuilder| {
-        builder
+        change(builder)
             .policy(config.policy.clone())
             .cookie(config.cookie.clone())
             .peppers(peppers)
