@@ -25,8 +25,9 @@ test('Ctrl-C ends the demo in order, and a second start finds sessions and notes
   await addNote(page, 'and more can be added');
 });
 
-test('Ctrl-C ends a demo that nobody has visited', async (t) => {
+test('Ctrl-C ends a demo that no browser has visited', async (t) => {
   const demo = await Demo.start();
   t.after(() => demo.forget());
+  assert.equal((await fetch(demo.origin)).status, 200);
   assert.deepEqual(await demo.stop(), { code: 0, signal: null });
 });

@@ -41,6 +41,12 @@ impl Certificate {
         Ok(())
     }
 
+    /// The first certificate of the chain in use, in DER: to see which one it is.
+    pub fn leaf(&self) -> Vec<u8> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.cert.first().map(|certificate| certificate.to_vec()).unwrap_or_default()
+    }
+
     /// TLS 1.2 and 1.3, HTTP/2 preferred.
     ///
     /// # Errors
