@@ -1,12 +1,15 @@
 //! Bodies on their way through: streamed, without trailers.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
+use tokio::sync::Notify;
 
 /// A body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,84 @@ impl Stream {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         Self(WithoutTrailers(Box::pin(body.map_err(|error| BodyError(error.into())))).boxed_unsync())
+    }
+
+    /// The same body, and a view of how it is getting on.
+    pub fn watched(self) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress::default());
+        (Self(Watched { body: self, progress: Arc::clone(&progress) }.boxed_unsync()), progress)
+    }
+}
+
+/// How a body is getting on: whose turn it is, so that the one who is slow can be told from the one who waits.
+#[derive(Debug, Default)]
+pub struct Progress {
+    turn: AtomicU8,
+    moved: Notify,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The reader's: there may be more for it to take, or it has everything.
+    Reader,
+    /// The writer's: the reader waits for more.
+    Writer,
+    /// Nobody's: the writer broke off.
+    Broken,
+}
+
+impl Progress {
+    /// Whose turn it is now.
+    pub fn turn(&self) -> Turn {
+        match self.turn.load(Ordering::Acquire) {
+            0 => Turn::Reader,
+            1 => Turn::Writer,
+            _ => Turn::Broken,
+        }
+    }
+
+    /// Waits until the body has got on since the last time.
+    pub async fn moved(&self) {
+        self.moved.notified().await;
+    }
+
+    fn set(&self, turn: Turn) {
+        self.turn.store(turn as u8, Ordering::Release);
+        if turn != Turn::Writer {
+            self.moved.notify_one();
+        }
+    }
+}
+
+struct Watched {
+    body: Stream,
+    progress: Arc<Progress>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.set(match &polled {
+            Poll::Pending => Turn::Writer,
+            Poll::Ready(Some(Err(_))) => Turn::Broken,
+            Poll::Ready(_) => Turn::Reader,
+        });
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

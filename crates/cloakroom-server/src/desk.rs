@@ -133,6 +133,11 @@ impl Desk {
         let request = Request::from_parts(parts, Stream::through(body));
         let mut response =
             self.0.upstream.send(request, ask.target.target()).await.map_err(Failure::Upstream)?;
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switched && !(tunnel::switches(&response) && client_upgrade.is_some()) {
+            // Not the final response that commands would count in.
+            return Err(Failure::Switch);
+        }
         let subject = session.and_then(Session::subject);
         let context = Context {
             method: &method,
@@ -151,10 +156,6 @@ impl Desk {
             }
             (None, Err(rejection)) => return Err(Failure::Disobeyed(Disobeyed::Rejected(rejection))),
             (None, Ok(_)) => {}
-        }
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if switched && !(tunnel::switches(&response) && client_upgrade.is_some()) {
-            return Err(Failure::Switch);
         }
         let upstream_upgrade = hyper::upgrade::on(&mut response);
         let dropped = headers::strip_response(response.headers_mut(), cookie_name);
@@ -175,7 +176,10 @@ impl Desk {
                 tracing::warn!(target: "cloakroom::gateway", %error, path = ask.target.path(), "no response");
                 let kind = match error {
                     UpstreamError::Slow(_) => EventKind::UpstreamSlow,
-                    _ => EventKind::UpstreamDown,
+                    UpstreamError::Down(_) => EventKind::UpstreamDown,
+                    UpstreamError::Unfinished | UpstreamError::Stalled | UpstreamError::Target => {
+                        EventKind::RequestRefused
+                    }
                 };
                 (error.status(), kind)
             }

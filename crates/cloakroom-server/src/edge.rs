@@ -116,7 +116,7 @@ impl Edge {
                 }
             };
             drop(flight);
-            answer
+            answer.map(keep_from_caches)
         });
         Box::pin(async move { run.await.unwrap_or_else(|_| Ok(plain(StatusCode::INTERNAL_SERVER_ERROR))) })
     }
@@ -162,6 +162,24 @@ impl Edge {
     }
 }
 
+/// Sees to it that a response which is not to be stored is not stored: what sets a cookie never is, and fields that mean more
+/// to some caches than `Cache-Control` does (RFC 9213 and its forerunners) are left out.
+fn keep_from_caches(mut response: Response<Stream>) -> Response<Stream> {
+    let headers = response.headers_mut();
+    if headers.contains_key(header::SET_COOKIE) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    let mut said = headers.get_all(header::CACHE_CONTROL).iter();
+    if said.any(|value| value.as_bytes().eq_ignore_ascii_case(b"no-store")) {
+        headers::remove_if(headers, |name| {
+            let name = name.as_str();
+            name.ends_with("-cache-control")
+                || matches!(name, "surrogate-control" | "edge-control" | "x-accel-expires")
+        });
+    }
+    response
+}
+
 /// A refusal in one sentence that reveals nothing.
 pub fn plain(status: StatusCode) -> Response<Stream> {
     let text = match status {
@@ -170,6 +188,7 @@ pub fn plain(status: StatusCode) -> Response<Stream> {
         StatusCode::FORBIDDEN => "This request was refused.\n",
         StatusCode::NOT_FOUND => "There is no such page.\n",
         StatusCode::METHOD_NOT_ALLOWED => "This page does not take such requests.\n",
+        StatusCode::REQUEST_TIMEOUT => "This request was not finished.\n",
         StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             "This request is too large.\n"
         }

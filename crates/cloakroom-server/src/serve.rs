@@ -14,6 +14,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, StoreChoice};
@@ -171,10 +172,23 @@ async fn connection(
     edge: Edge,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    let service = service_fn(move |request| edge.serve(request, peer));
+    let asked = Arc::new(Notify::new());
+    let first = Arc::clone(&asked);
+    let service = service_fn(move |request| {
+        asked.notify_one();
+        edge.serve(request, peer)
+    });
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    // A client that breaks off, or sends what is no HTTP, has had its answer from the http library.
-    drop(watcher.watch(connection.into_owned()).await);
+    let mut connection = std::pin::pin!(watcher.watch(connection.into_owned()));
+    // The http library's own limit begins only once it knows which version is spoken, and HTTP/2 has none.
+    let silent = tokio::select! {
+        // A client that breaks off, or sends what is no HTTP, has had its answer from the http library.
+        _ = &mut connection => return,
+        heard = tokio::time::timeout(HEAD_TIMEOUT, first.notified()) => heard.is_err(),
+    };
+    if !silent {
+        drop(connection.await);
+    }
 }
 
 /// Loads the certificate again on SIGHUP, and once a minute.

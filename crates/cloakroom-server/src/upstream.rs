@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::body::Stream;
+use crate::body::{Stream, Turn};
 
 /// The application behind the gateway.
 #[derive(Clone, Debug)]
@@ -26,21 +26,28 @@ pub enum UpstreamError {
     /// It cannot be reached, or broke off.
     #[error("the application cannot be reached or broke off: {0}")]
     Down(String),
-    /// It took longer than `limits.upstream_timeout` until the head of its response.
+    /// It took longer than `limits.upstream_timeout` from the last of the request to the head of its response.
     #[error("the application took longer than {0:?}")]
     Slow(Duration),
+    /// The client has broken off within the body of its request, or what it sent is none.
+    #[error("the client broke off within its request")]
+    Unfinished,
+    /// The client has sent nothing more of its request's body for as long as an application may take.
+    #[error("the client stopped within its request")]
+    Stalled,
     /// The request's target cannot be sent on.
     #[error("the request's target cannot be sent on")]
     Target,
 }
 
 impl UpstreamError {
-    /// The status for the client: 502, or 504 for a slow application.
+    /// The status for the client: 502, 504 for a slow application, and 4xx for what is the client's own doing.
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Down(_) => StatusCode::BAD_GATEWAY,
             Self::Slow(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Target => StatusCode::BAD_REQUEST,
+            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
+            Self::Unfinished | Self::Target => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -68,19 +75,48 @@ impl Upstream {
     /// [`UpstreamError`].
     pub async fn send(
         &self,
-        mut request: Request<Stream>,
+        request: Request<Stream>,
         target: &str,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let path = target.parse::<PathAndQuery>().map_err(|_| UpstreamError::Target)?;
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path);
-        *request.uri_mut() = uri.build().map_err(|_| UpstreamError::Target)?;
-        *request.version_mut() = http::Version::HTTP_11;
-        match tokio::time::timeout(self.timeout, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(UpstreamError::Down(causes(&error))),
-            Err(_) => Err(UpstreamError::Slow(self.timeout)),
+        let uri = uri.build().map_err(|_| UpstreamError::Target)?;
+        let (mut parts, body) = request.into_parts();
+        parts.uri = uri;
+        parts.version = Version::HTTP_11;
+        let (body, progress) = body.watched();
+        let mut answer = std::pin::pin!(self.client.request(Request::from_parts(parts, body)));
+        loop {
+            tokio::select! {
+                answer = &mut answer => {
+                    return match answer {
+                        Ok(response) => Ok(received(response)),
+                        Err(_) if progress.turn() == Turn::Broken => Err(UpstreamError::Unfinished),
+                        Err(error) => Err(UpstreamError::Down(causes(&error))),
+                    };
+                }
+                // A large upload takes its time; the clock starts anew with each piece of it.
+                () = progress.moved() => {}
+                () = tokio::time::sleep(self.timeout) => {
+                    return Err(match progress.turn() {
+                        Turn::Writer => UpstreamError::Stalled,
+                        Turn::Reader | Turn::Broken => UpstreamError::Slow(self.timeout),
+                    });
+                }
+            }
         }
     }
+}
+
+/// A response as it is passed on. The version is that of a connection, not of a message: an application that speaks
+/// HTTP/1.0 would otherwise cost the client its connection, and the end of a body its mark. And of a coding beside a length,
+/// the coding counts (RFC 9112 section 6.3).
+fn received(mut response: Response<Incoming>) -> Response<Incoming> {
+    *response.version_mut() = Version::HTTP_11;
+    if response.headers().contains_key(header::TRANSFER_ENCODING) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
 }
 
 /// An error with its causes, for the log.
