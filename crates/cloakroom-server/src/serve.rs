@@ -214,20 +214,29 @@ async fn reload(certificate: Arc<Certificate>) {
     }
 }
 
-/// Waits for Ctrl-C or a request to terminate.
-pub async fn stopped() {
+/// Comes to its end with Ctrl-C or a request to terminate. The signals are caught from this call on, so that one that
+/// comes early stops the program in order too.
+///
+/// # Errors
+///
+/// If the system does not let signals be caught.
+pub fn stopped() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(async move {
             tokio::select! {
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
             }
-            return;
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
         }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+    })
 }

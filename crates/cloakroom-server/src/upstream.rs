@@ -1,5 +1,6 @@
 //! The way to the application: one client with kept-alive connections, and clear words for what goes wrong.
 
+use std::future::Future;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -9,7 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::body::{Stream, Turn};
+use crate::body::{Progress, Stream, Turn};
 
 /// The application behind the gateway.
 #[derive(Clone, Debug)]
@@ -85,25 +86,25 @@ impl Upstream {
         parts.uri = uri;
         parts.version = Version::HTTP_11;
         let (body, progress) = body.watched();
-        let mut answer = std::pin::pin!(self.client.request(Request::from_parts(parts, body)));
-        loop {
-            tokio::select! {
-                answer = &mut answer => {
-                    return match answer {
-                        Ok(response) => Ok(received(response)),
-                        Err(_) if progress.turn() == Turn::Broken => Err(UpstreamError::Unfinished),
-                        Err(error) => Err(UpstreamError::Down(causes(&error))),
-                    };
-                }
-                // A large upload takes its time; the clock starts anew with each piece of it.
-                () = progress.moved() => {}
-                () = tokio::time::sleep(self.timeout) => {
-                    return Err(match progress.turn() {
-                        Turn::Writer => UpstreamError::Stalled,
-                        Turn::Reader | Turn::Broken => UpstreamError::Slow(self.timeout),
-                    });
-                }
-            }
+        let answer = self.client.request(Request::from_parts(parts, body));
+        match patiently(answer, &progress, self.timeout).await {
+            Some(Ok(response)) => Ok(received(response)),
+            Some(Err(_)) if progress.turn() == Turn::Broken => Err(UpstreamError::Unfinished),
+            Some(Err(error)) => Err(UpstreamError::Down(causes(&error))),
+            None if progress.turn() == Turn::Writer => Err(UpstreamError::Stalled),
+            None => Err(UpstreamError::Slow(self.timeout)),
+        }
+    }
+}
+
+/// Waits for an answer, and with each piece of the request that is taken waits anew: a large upload takes its time.
+async fn patiently<T>(answer: impl Future<Output = T>, request: &Progress, patience: Duration) -> Option<T> {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        tokio::select! {
+            answer = &mut answer => return Some(answer),
+            () = request.moved() => {}
+            () = tokio::time::sleep(patience) => return None,
         }
     }
 }
@@ -129,4 +130,41 @@ fn causes(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Channel};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_upload_is_not_a_slow_application_and_a_stopped_one_is_the_clients_doing() {
+        let (mut client, body) = Channel::<Bytes, std::io::Error>::new(1);
+        let (mut body, progress) = Stream::through(body).watched();
+        let pieces = tokio::spawn(async move {
+            for _ in 0..5 {
+                tokio::time::sleep(MINUTE - Duration::from_secs(1)).await;
+                client.send_data(Bytes::from_static(b"x")).await.unwrap();
+            }
+            client
+        });
+        let read = async {
+            for _ in 0..5 {
+                body.frame().await.unwrap().unwrap();
+            }
+        };
+        assert_eq!(patiently(read, &progress, MINUTE).await, Some(()));
+        assert_eq!(progress.turn(), Turn::Reader, "nobody asks for more");
+        assert_eq!(patiently(std::future::pending::<()>(), &progress, MINUTE).await, None);
+        let client = pieces.await.unwrap();
+        assert!(patiently(body.frame(), &progress, MINUTE).await.is_none());
+        assert_eq!(progress.turn(), Turn::Writer, "more is asked for, and the client sends nothing");
+        client.abort(std::io::Error::other("gone"));
+        assert!(body.frame().await.unwrap().is_err());
+        assert_eq!(progress.turn(), Turn::Broken);
+    }
 }

@@ -15,6 +15,16 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
     cloakroom(folder).args(arguments).output().unwrap()
 }
 
+/// A program that does not outlive its test, however that ends.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 fn says(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -62,18 +72,20 @@ fn every_problem_of_a_configuration_is_listed_at_once_with_key_value_and_what_wa
 }
 
 #[test]
-fn an_unknown_key_stops_the_program_and_is_named_with_its_line() {
+fn unknown_keys_stop_the_program_and_are_all_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
         folder.path().join("typo.toml"),
-        "upstream = \"http://127.0.0.1:1\"\nabsolute_limit = \"1h\"\n",
+        "upstream = \"http://127.0.0.1:1\"\nlisten_on = \"x\"\n[policy]\nabsolute_limit = \"1h\"\nidle = \"1s\"\n",
     )
     .unwrap();
     for command in ["check", "serve", "demo"] {
         let output = run(folder.path(), &[command, "--config", "typo.toml"]);
         let said = says(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("absolute_limit") && said.contains("line 2"), "{said}");
+        for key in ["listen_on = ", "policy.absolute_limit = ", "policy.idle = "] {
+            assert!(said.contains(key), "{key} is not in:\n{said}");
+        }
     }
 }
 
@@ -130,7 +142,7 @@ fn init_writes_a_file_that_check_accepts_and_never_overwrites_one() {
     });
     std::fs::write(folder.path().join("all.toml"), all.collect::<Vec<_>>().join("\n")).unwrap();
     let said = says(&run(folder.path(), &["check", "--config", "all.toml"]));
-    assert!(!said.contains("unknown field") && !said.contains("TOML"), "{said}");
+    assert!(!said.contains("a setting that exists") && !said.contains("TOML"), "{said}");
 }
 
 #[test]
@@ -157,13 +169,14 @@ fn completions_and_the_manual_page_are_generated() {
 #[cfg(unix)]
 fn r058_sessions_are_listed_and_revoked_from_the_command_line_while_the_gateway_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let mut demo = cloakroom(folder.path())
+    let demo = cloakroom(folder.path())
         .args(["demo", "--listen", "127.0.0.1:0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut demo = Running(demo);
+    let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
     let address = first.strip_prefix("Cloakroom demo: http://").expect("an address").parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -178,7 +191,7 @@ fn r058_sessions_are_listed_and_revoked_from_the_command_line_while_the_gateway_
     let memory = run(folder.path(), &["sessions", "list", "--subject", "alice", "--store", "memory"]);
     assert_eq!(memory.status.code(), Some(2));
     // In order: the program ends by itself, with success.
-    let stop = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
+    let stop = Command::new("kill").args(["-INT", &demo.0.id().to_string()]).status().unwrap();
     assert!(stop.success());
-    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    assert_eq!(demo.0.wait().unwrap().code(), Some(0));
 }

@@ -324,4 +324,8 @@ async fn r115_r116_the_gateways_own_pages_list_and_end_sessions() {
     assert_eq!((out.field("location"), here.cookie.as_deref()), (Some("/.cloakroom/signed-out"), None));
     let landing = here.get("/.cloakroom/signed-out").await;
     assert_eq!(landing.field("clear-site-data"), Some("\"cache\""));
+    assert!(landing.body.contains("/.cloakroom/signed-out.css"));
+    let loaded = here.get("/.cloakroom/signed-out.css").await;
+    assert_eq!((loaded.status, loaded.field("clear-site-data")), (200, Some("\"cache\"")));
+    assert_eq!(loaded.field("cache-control"), Some("no-store"));
 }

@@ -39,11 +39,12 @@ pub(super) async fn run(common: Common) -> anyhow::Result<()> {
         drop(application.changed().await);
     }));
     let address = listener.local_addr()?;
+    let stopped = serve::stopped()?;
     println!("Cloakroom demo: http://{address}");
     println!("  Sign in as alice / wonderland-42 or bob / builder-42, write a note, then look at");
     println!("  http://{address}/sessions and try a second browser. Sessions and notes are in ./.cloakroom/");
     println!("  Ctrl-C stops it.");
-    serve::run(listener, config, sessions, serve::stopped()).await?;
+    serve::run(listener, config, sessions, stopped).await?;
     drop((stop, stopping));
     application.await??;
     Ok(())

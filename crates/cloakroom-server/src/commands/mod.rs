@@ -140,6 +140,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let sessions = serve::sessions(&config)?;
     let listener = serve::bind(config.listen).await?;
+    let stopped = serve::stopped()?;
     println!("cloakroom: listening on {}, in front of http://{}", listener.local_addr()?, config.upstream);
-    serve::run(listener, config, sessions, serve::stopped()).await
+    serve::run(listener, config, sessions, stopped).await
 }

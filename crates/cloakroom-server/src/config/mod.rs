@@ -129,6 +129,13 @@ impl Config {
     /// [`ConfigErrors`] with every problem at once.
     pub fn check(raw: Raw) -> Result<Self, ConfigErrors> {
         let mut check = Check::default();
+        for key in &raw.unknown {
+            check.problem(
+                key,
+                "set",
+                "a setting that exists; `cloakroom init` writes a file with all of them",
+            );
+        }
         let mut warnings = Vec::new();
         let listen = raw.listen.as_deref().unwrap_or("127.0.0.1:8080");
         let listen = check.read("listen", listen, "an address and port such as 127.0.0.1:8080", |text| {

@@ -9,9 +9,10 @@ use super::Check;
 use crate::routes::{Require, Route, SessionUse};
 use cloakroom::Activity;
 
-/// A configuration file. Unknown keys are refused: a misspelt security setting must not be passed over.
+/// A configuration file. Unknown keys are collected and refused with all other problems: a misspelt security setting must
+/// not be passed over.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the keys of the file, explained in the file that `cloakroom init` writes")]
 pub struct Raw {
     pub listen: Option<String>,
@@ -29,6 +30,9 @@ pub struct Raw {
     pub limits: RawLimits,
     #[serde(rename = "route")]
     pub routes: Vec<RawRoute>,
+    /// Keys that are no settings.
+    #[serde(skip)]
+    pub unknown: Vec<String>,
 }
 
 impl Raw {
@@ -36,19 +40,22 @@ impl Raw {
     ///
     /// # Errors
     ///
-    /// If it is no TOML, or has an unknown key or a value of the wrong kind; the text says where.
+    /// If it is no TOML, or has a value of the wrong kind; the text says where.
     pub fn parse(text: &str) -> Result<Self, ReadError> {
-        toml::from_str(text).map_err(ReadError)
+        let mut unknown = Vec::new();
+        let document = toml::Deserializer::parse(text).map_err(ReadError)?;
+        let read = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()));
+        read.map(|raw| Self { unknown, ..raw }).map_err(ReadError)
     }
 }
 
-/// A text is no configuration: no TOML, an unknown key, or a value of the wrong kind. Says where.
+/// A text is no configuration: no TOML, or a value of the wrong kind. Says where.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ReadError(toml::de::Error);
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawTls {
     pub cert: Option<PathBuf>,
@@ -56,7 +63,7 @@ pub struct RawTls {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawCookie {
     pub name: Option<String>,
@@ -64,7 +71,7 @@ pub struct RawCookie {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawLimits {
     pub data_bytes: Option<usize>,
@@ -73,7 +80,7 @@ pub struct RawLimits {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawPolicy {
     pub level: Option<String>,
@@ -145,7 +152,6 @@ impl RawPolicy {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawRoute {
     pub path: String,

@@ -56,6 +56,9 @@ pub async fn serve(
     let writing = request.method() == Method::POST;
     match ask.target.path() {
         "/.cloakroom/style.css" if reading => style(),
+        // The page that was left enters the back/forward cache after the landing page's own head has come; what
+        // the landing page then loads empties it.
+        "/.cloakroom/signed-out.css" if reading => SignedOut(css("/* empties the cache */")).into_inner(),
         SIGNED_OUT if reading => match (SignedOutPage { login_page }).render() {
             Ok(page) => SignedOut(html(page)).into_inner(),
             Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR),
@@ -179,11 +182,16 @@ fn html(page: String) -> Response<Stream> {
 }
 
 fn style() -> Response<Stream> {
-    let mut response = Response::new(Stream::from(STYLE));
+    let mut response = css(STYLE);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
+
+fn css(text: &'static str) -> Response<Stream> {
+    let mut response = Response::new(Stream::from(text));
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     response
 }
 

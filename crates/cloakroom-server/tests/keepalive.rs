@@ -1,0 +1,151 @@
+//! Kept-alive connections to the application: reused, and never a way for one answer to reach another's question.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod harness;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{Answer, Scripted, gateway_before, raw, read_until, send};
+
+#[tokio::test]
+async fn r130_an_answer_nobody_asked_for_reaches_nobody() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let stray = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSession-Login: \"eve\"\r\n\r\nstray";
+    for (method, first) in [
+        ("POST", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        ("POST", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("POST", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 73\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 73\r\n\r\n"),
+    ] {
+        let (mut alice, mut bob) = (gateway.client(), gateway.client());
+        let (_, held) = tokio::join!(alice.ask(method, "/a", &[]), async {
+            let mut exchange = application.next().await;
+            exchange.write(&format!("{first}{stray}")).await;
+            exchange
+        });
+        let asked = bob.ask("POST", "/b", &[]);
+        let mut asked = std::pin::pin!(asked);
+        tokio::select! {
+            answer = &mut asked => panic!("{first:?}: not from the application: {answer:?}"),
+            exchange = application.next() => {
+                assert!(exchange.head.starts_with("post /b "), "{}", exchange.head);
+                exchange.reply("X-For: bob\r\n").await;
+            }
+        }
+        let answer = asked.await;
+        assert_eq!((answer.status, answer.field("x-for")), (200, Some("bob")), "{first:?}");
+        assert!(answer.field("set-cookie").is_none() && alice.cookie.is_none());
+        drop(held);
+    }
+}
+
+#[tokio::test]
+async fn connections_to_the_application_are_kept_and_used_again() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let mut client = gateway.client();
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let mut held = Vec::new();
+    // It comes back to the pool a moment after its answer is through; so a few may be opened before one is used again.
+    loop {
+        let again = async {
+            let Some(stream) = held.last_mut() else { return std::future::pending().await };
+            read_until(stream, "\r\n\r\n").await;
+            stream.write_all(ok.as_bytes()).await.unwrap();
+        };
+        let asked = client.get("/");
+        let (answer, fresh) = tokio::join!(asked, async {
+            tokio::select! {
+                () = again => None,
+                mut exchange = application.next() => {
+                    exchange.write(ok).await;
+                    Some(exchange.stream)
+                }
+            }
+        });
+        assert_eq!(answer.status, 200);
+        match fresh {
+            Some(stream) => held.push(stream),
+            None => break,
+        }
+        assert!(held.len() < 100, "never used again");
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_speaks_http_1_0_costs_its_clients_nothing() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let request = gateway.client().request("GET", "/", &[]).replace("Connection: close\r\n", "");
+    let mut client = send(gateway.address, &request).await;
+    for _ in 0..2 {
+        let mut exchange = application.next().await;
+        exchange.write("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold").await;
+        drop(exchange);
+        let answer = read_until(&mut client, "0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("transfer-encoding: chunked") && answer.contains("\r\nold\r\n"), "{answer}");
+        // The connection is still good for another.
+        client.write_all(request.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn r130_of_an_answers_two_lengths_the_coding_counts() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let text = gateway.client().request("GET", "/", &[]);
+    let (answer, ()) = tokio::join!(raw(gateway.address, text.as_bytes()), async {
+        let both = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwhole\r\n";
+        let mut exchange = application.next().await;
+        exchange.write(&both.replace("4\r\n", "5\r\n")).await;
+        exchange.write("0\r\n\r\n").await;
+    });
+    let answer = Answer::parse(&answer);
+    assert_eq!(answer.field("content-length"), None, "{answer:?}");
+    assert_eq!(answer.body, "5\r\nwhole\r\n0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn large_bodies_stream_both_ways_without_being_held() {
+    const PIECE: usize = 1 << 20;
+    const ALL: usize = 64 * PIECE;
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let length = format!("Content-Length: {ALL}");
+    let request = gateway.client().request("POST", "/", &[&length]);
+    let mut client = send(gateway.address, &request).await;
+    let mut exchange = application.next().await;
+    let piece = vec![b'x'; PIECE];
+    let mut read = vec![0; PIECE];
+    // Each piece has arrived at the other end before the next is sent.
+    for _ in 0..ALL / PIECE {
+        let (sent, received) = tokio::join!(client.write_all(&piece), exchange.stream.read_exact(&mut read));
+        sent.unwrap();
+        received.unwrap();
+    }
+    exchange.write(&format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n")).await;
+    let head = read_until(&mut client, "\r\n\r\n").await;
+    assert!(head.to_lowercase().contains(&length.to_lowercase()), "{head}");
+    for _ in 0..ALL / PIECE {
+        let (sent, received) = tokio::join!(exchange.stream.write_all(&piece), client.read_exact(&mut read));
+        sent.unwrap();
+        received.unwrap();
+    }
+    assert_eq!(client.read(&mut read).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn commands_beside_a_switch_that_nobody_asked_for_are_not_obeyed() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let mut client = gateway.client();
+    let (answer, ()) = tokio::join!(client.ask("POST", "/", &[]), async {
+        let mut exchange = application.next().await;
+        exchange.write("HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nSession-Login: \"eve\"\r\n\r\n").await;
+    });
+    assert_eq!((answer.status, answer.field("set-cookie")), (502, None), "{answer:?}");
+    assert_eq!(gateway.log.take(), ["gateway_command_refused"]);
+}
