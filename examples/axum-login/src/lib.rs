@@ -5,7 +5,7 @@
 //! | a session as an extractor, data merged | [`pages::home`], [`pages::add_note`] |
 //! | login that loses against "end all sessions" | [`account::log_in`] |
 //! | a second look at the password before something delicate | [`account::confirm`], `RecentLogin` |
-//! | one's own sessions, listed and ended | [`sessions`] |
+//! | one's own sessions, listed and ended | [`mod@sessions`] |
 //! | logout that the Back button cannot undo | [`account::log_out`], [`account::signed_out`] |
 
 /// The programs of the project's README, compiled with its tests.
