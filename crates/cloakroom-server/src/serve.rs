@@ -240,3 +240,35 @@ pub fn stopped() -> std::io::Result<impl Future<Output = ()>> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::config::Raw;
+
+    /// Serves a connection on which a client sends this and then nothing, until the gateway ends it.
+    async fn serve_silent(sent: &[u8]) {
+        let raw = Raw::parse("upstream = \"http://127.0.0.1:9\"\nstore = \"memory\"").unwrap();
+        let config = Config::check(raw).unwrap();
+        let sessions = sessions(&config).unwrap();
+        let (edge, _landed) = Edge::new(config, sessions);
+        let (mut client, stream) = tokio::io::duplex(1 << 16);
+        let graceful = GracefulShutdown::new();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        client.write_all(sent).await.unwrap();
+        connection(&server(), stream, peer, edge, graceful.watcher()).await;
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_connects_and_asks_nothing_is_let_go() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        for sent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", preface, b"GET / HT"] {
+            // The clock stands still but for those who wait for it.
+            let let_go = tokio::time::timeout(HEAD_TIMEOUT * 3, serve_silent(sent)).await;
+            assert!(let_go.is_ok(), "{}", sent.escape_ascii());
+        }
+    }
+}
