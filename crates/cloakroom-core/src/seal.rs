@@ -336,7 +336,7 @@ impl From<EntropyError> for SealError {
 
 impl Slot {
     /// Opens the data key, which proves the bound fields too.
-    pub(crate) fn unwrap(
+    pub(crate) fn open_key(
         &self,
         pepper: &Pepper,
         secret: &Secret,

@@ -94,7 +94,7 @@ fn slots_and_data_open_as_ever() {
         let key = DataKey::from_bytes(bytes(&vector["data_key"]));
         let slot = key.wrap(&pepper, &secret, &bound).unwrap();
         assert_eq!(hexed(json!(slot)), vector["slot"]);
-        assert_eq!(slot.unwrap(&pepper, &secret, &bound), Ok(key.clone()));
+        assert_eq!(slot.open_key(&pepper, &secret, &bound), Ok(key.clone()));
         assert_eq!(hex(bound.under(pepper.id()).as_slice()), text(&vector["bound"]));
         let sealed = serde_json::from_value(json!({
             "nonce": unhex(&vector["nonce"]),

@@ -191,7 +191,7 @@ impl Engine {
             hashed = Some((slot.pepper, digest));
             if digest == slot.digest {
                 let key =
-                    slot.unwrap(pepper, secret, &bound).map_err(|_| EngineError::Tampered { handle })?;
+                    slot.open_key(pepper, secret, &bound).map_err(|_| EngineError::Tampered { handle })?;
                 return Ok(self.judge_valid(record, role, key, now));
             }
         }
@@ -209,7 +209,7 @@ impl Engine {
         }
         // A secret whose digest does not match but which opens the seal is ours: the digest was changed.
         for (slot, _) in slots() {
-            let opens = |pepper: &Pepper| slot.unwrap(pepper, secret, &bound).is_ok();
+            let opens = |pepper: &Pepper| slot.open_key(pepper, secret, &bound).is_ok();
             if self.peppers.find(slot.pepper).is_some_and(opens) {
                 return Err(EngineError::Tampered { handle });
             }
