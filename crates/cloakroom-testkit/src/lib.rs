@@ -20,6 +20,8 @@ mod clock;
 mod entropy;
 mod executor;
 mod hooks;
+#[cfg(feature = "servers")]
+pub mod servers;
 pub mod suite;
 
 pub use clock::ManualClock;

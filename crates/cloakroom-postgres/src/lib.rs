@@ -1,0 +1,1 @@
+//! Cloakroom sessions in PostgreSQL: for applications on several machines.

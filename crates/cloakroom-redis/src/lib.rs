@@ -1,0 +1,1 @@
+//! Cloakroom sessions in Redis or Valkey, single or Cluster: for applications on several machines.

@@ -1,0 +1,1 @@
+//! Races, faults and recorded histories against every store of Cloakroom.
