@@ -1,0 +1,61 @@
+// Starts `cloakroom serve` with a configuration of one's own, in front of an application of one's own.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import readline from 'node:readline';
+
+const PROGRAM = process.env.CLOAKROOM ?? path.resolve(import.meta.dirname, '../target/debug/cloakroom');
+const PATIENCE_MS = 30_000;
+
+export class Gateway {
+  /** What the program logs. */
+  log = '';
+  #child;
+  #application;
+  #folder;
+
+  /** A gateway in front of `handler`, a request listener of Node's. `config` is TOML without `listen` and `upstream`. */
+  static async start(config, handler) {
+    const gateway = new Gateway();
+    gateway.#application = http.createServer(handler).listen(0, '127.0.0.1');
+    await once(gateway.#application, 'listening');
+    gateway.#folder = await mkdtemp(path.join(tmpdir(), 'cloakroom-e2e-'));
+    const upstream = `upstream = "http://127.0.0.1:${gateway.#application.address().port}"\n`;
+    const file = path.join(gateway.#folder, 'cloakroom.toml');
+    await writeFile(file, upstream + config);
+    gateway.#child = spawn(PROGRAM, ['serve', '--config', file, '--listen', '127.0.0.1:0'], {
+      cwd: gateway.#folder,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    process.once('exit', () => gateway.#child.kill('SIGKILL'));
+    gateway.#child.stderr.setEncoding('utf8').on('data', (text) => (gateway.log += text));
+    gateway.origin = await gateway.#address();
+    return gateway;
+  }
+
+  #address() {
+    return new Promise((resolve, reject) => {
+      readline.createInterface({ input: this.#child.stdout }).on('line', (line) => {
+        const found = /^cloakroom: listening on (\S+), /.exec(line);
+        if (found) resolve(`http://${found[1]}`);
+      });
+      this.#child.once('exit', (code) => reject(new Error(`the gateway ended with ${code}:\n${this.log}`)));
+      setTimeout(() => reject(new Error(`the gateway did not say its address:\n${this.log}`)), PATIENCE_MS).unref();
+    });
+  }
+
+  /** For the end of a test. */
+  async forget() {
+    this.#application.closeAllConnections();
+    this.#application.close();
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill('SIGINT');
+      await once(this.#child, 'exit');
+    }
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
