@@ -108,6 +108,14 @@ impl Tombstone {
         Self { reason, at, digests: Vec::new() }
     }
 
+    /// This tombstone with another reason and time: for stores that cannot read records where they end them, and so keep the
+    /// digests of each live session ready.
+    #[must_use = "this returns the changed tombstone"]
+    pub fn stamped(mut self, reason: Reason, at: Timestamp) -> Self {
+        (self.reason, self.at) = (reason, at);
+        self
+    }
+
     /// Why the session ended.
     pub const fn reason(&self) -> Reason {
         self.reason

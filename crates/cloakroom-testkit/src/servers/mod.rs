@@ -3,9 +3,17 @@
 //!
 //! A server whose program is missing is a panic that names the command that installs it, never a skipped test.
 
+mod postgres;
 mod process;
+mod redis;
+mod redis_cluster;
+mod resp;
 
+pub use postgres::{Postgres, PostgresSettings};
 pub use process::Process;
+pub use redis::{Redis, RedisTls};
+pub use redis_cluster::RedisCluster;
+pub use resp::Reply;
 
 /// A TCP port of the loopback address that nobody listens on now.
 ///
