@@ -10,8 +10,8 @@ use std::task::Poll;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store, StoreError, Sweep,
-    SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store,
+    StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -146,6 +146,11 @@ impl<S: Store, H: Hook> Store for Hooked<S, H> {
 
     async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
         self.around(Operation::Touch, || self.inner().touch(handle, seen)).await
+    }
+
+    // No call of its own: what the store says of ends passes the hook by.
+    fn on_end(&self, listener: EndListener) {
+        self.inner().on_end(listener);
     }
 }
 

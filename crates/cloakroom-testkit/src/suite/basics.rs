@@ -11,8 +11,8 @@ pub fn a_session_is_found_exactly_as_it_was_inserted<F: Fixture>(fixture: &F) {
         let anonymous = maker.session(None, at(0));
         let alice = maker.session(Some(&subject("alice")), at(1));
         // A record need not be new when it is inserted.
-        let older = alice.clone().replacing(Version::from_number(6), at(40));
-        let older = under(&maker.session(None, at(0)).replacing(older.version(), at(0)), &alice);
+        let older = maker.session(Some(&subject("alice")), at(1)).replacing(Version::from_number(6), at(40));
+        let older = under(&older, &alice);
         for record in [&anonymous, &alice, &older] {
             put(store, record).await;
         }

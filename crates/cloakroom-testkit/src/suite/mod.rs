@@ -64,6 +64,30 @@ pub trait Fixture: Sync {
     fn run<T>(&self, future: impl Future<Output = T>) -> T {
         crate::block_on(future)
     }
+
+    /// How the store lets go of what has had its time. By default it is swept.
+    fn expiry(&self) -> Expiry {
+        Expiry::Swept
+    }
+
+    /// Lets this much time pass for all that the store keeps, as far as it expires by itself. Only called where
+    /// [`Fixture::expiry`] says so; the checks cannot wait.
+    fn pass(&self, time: Duration) {
+        panic!("{time:?} cannot pass: a fixture whose store expires by itself needs `pass`");
+    }
+}
+
+/// How a store lets go of what has had its time. Where the two differ, a check of sweeping has a half for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// [`Sweep::sweep`] ends sessions and forgets the rest.
+    Swept,
+    /// Everything is forgotten by the store itself, and a sweep finds nothing to do. Tombstones are kept for [`TOMBSTONE_TTL`]
+    /// and epochs for [`EPOCH_TTL`], so the store is to be opened with these.
+    Native {
+        /// How long a session is still found after its time, as a live one that has expired. At least an hour.
+        margin: Duration,
+    },
 }
 
 /// A store that needs no runtime, beside a value that is kept alive with it, such as a temporary directory.
@@ -217,6 +241,10 @@ struct Maker {
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 /// The idle limit of sessions made by [`Maker::session`].
 const IDLE: Duration = Duration::from_secs(30 * 60);
+/// How long tombstones are kept.
+pub const TOMBSTONE_TTL: Duration = Duration::from_secs(3600);
+/// How long the record of an "end all sessions" is kept.
+pub const EPOCH_TTL: Duration = Duration::from_secs(48 * 3600);
 /// The absolute limit of sessions made by [`Maker::session`].
 const ABSOLUTE: Duration = Duration::from_secs(24 * 3600);
 

@@ -7,8 +7,8 @@ use cloakroom_core::store::{
 
 use super::*;
 
-const TOMBSTONE_TTL: Duration = Duration::from_secs(3600);
-const EPOCH_TTL: Duration = Duration::from_secs(48 * 3600);
+/// What a check may take itself, while a store that expires by itself goes by the machine's clock.
+const SLACK: Duration = Duration::from_secs(600);
 const TICK: Duration = Duration::from_millis(1);
 
 pub(super) fn limits(batch: usize) -> SweepLimits {
@@ -40,6 +40,28 @@ pub fn r047_a_sweep_ends_expired_sessions_with_reason_and_deadline<F: Fixture>(f
         put(store, &busy).await;
         let absolute = at(1).plus(ABSOLUTE);
         store.touch(busy.handle(), absolute.minus(TICK)).await.expect("touch");
+        let touched = busy.clone().replacing(Version::from_number(0), absolute.minus(TICK));
+
+        if let Expiry::Native { margin } = fixture.expiry() {
+            fixture.pass(IDLE);
+            assert_eq!(sweep_all(store, absolute.plus(TICK), 100).await, []);
+            // Both are found for a while, so that whoever looks can say what ended them and when.
+            for (record, end) in
+                [(&idle, (at(0).plus(IDLE), Reason::Idle)), (&touched, (absolute, Reason::Absolute))]
+            {
+                assert_live(store, record).await;
+                assert_eq!(record.deadline(), end);
+            }
+            assert_eq!(listed(store, &alice).await, [idle.handle()]);
+            let removed = store.remove(idle.handle(), Reason::Idle, at(0).plus(IDLE)).await.expect("remove");
+            assert_eq!(removed, Some(idle.clone()));
+            assert_ended(store, &idle, Reason::Idle, at(0).plus(IDLE)).await;
+            assert_eq!(listed(store, &alice).await, []);
+            fixture.pass(margin);
+            assert_eq!(find(store, busy.handle()).await, Found::Absent);
+            assert_eq!(store.replace(busy.version(), busy).await.expect("replace"), Replaced::Gone);
+            return;
+        }
 
         let swept = sweep_all(store, at(0).plus(IDLE), 100).await;
         let expected = Swept {
@@ -56,8 +78,7 @@ pub fn r047_a_sweep_ends_expired_sessions_with_reason_and_deadline<F: Fixture>(f
         let swept = sweep_all(store, absolute.plus(TICK), 100).await;
         let expected = Swept { handle: busy.handle(), subject: None, reason: Reason::Absolute, at: absolute };
         assert_eq!(swept, [expected]);
-        let busy = busy.replacing(Version::from_number(0), absolute.minus(TICK));
-        assert_ended(store, &busy, Reason::Absolute, absolute).await;
+        assert_ended(store, &touched, Reason::Absolute, absolute).await;
     });
 }
 
@@ -68,6 +89,15 @@ pub fn a_sweep_keeps_sessions_that_have_time_left<F: Fixture>(fixture: &F) {
         let record = maker.session(None, at(0));
         put(store, &record).await;
         let deadline = at(0).plus(IDLE);
+        if let Expiry::Native { margin } = fixture.expiry() {
+            for time in [IDLE - TICK, TICK, margin - SLACK] {
+                fixture.pass(time);
+                assert_live(store, &record).await;
+            }
+            fixture.pass(SLACK);
+            assert_eq!(find(store, record.handle()).await, Found::Absent);
+            return;
+        }
         assert_eq!(sweep_all(store, deadline.minus(TICK), 100).await, []);
         assert_live(store, &record).await;
         assert_eq!(sweep_all(store, deadline, 100).await.len(), 1);
@@ -78,17 +108,29 @@ pub fn a_sweep_keeps_sessions_that_have_time_left<F: Fixture>(fixture: &F) {
 /// A sweep judges by the activity that is stored, and comes back when that is too long ago.
 pub fn a_sweep_spares_a_session_that_was_touched_and_comes_back_later<F: Fixture>(fixture: &F) {
     fixture.run(async {
-        let (store, maker) = (fixture.store(), Maker::new(line!()));
-        let record = maker.session(None, at(0));
+        let (store, maker, alice) = (fixture.store(), Maker::new(line!()), subject("alice"));
+        let record = maker.session(Some(&alice), at(0));
         put(store, &record).await;
-        for secs in [600, 1700, 3000] {
+        for secs in [600, 1700, 3000, 4500] {
             store.touch(record.handle(), at(secs)).await.expect("touch");
+            if fixture.expiry() != Expiry::Swept {
+                // Three times this is more than the session has without a touch.
+                fixture.pass(IDLE - TICK);
+                assert_live(store, &record.clone().replacing(Version::from_number(0), at(secs))).await;
+                assert_eq!(listed(store, &alice).await, [record.handle()], "touched at {secs} s");
+            }
             let just_before = at(secs).plus(IDLE).minus(TICK);
             assert_eq!(sweep_all(store, just_before, 100).await, [], "touched at {secs} s");
         }
-        let deadline = at(3000).plus(IDLE);
+        if let Expiry::Native { margin } = fixture.expiry() {
+            fixture.pass(margin + TICK);
+            assert_eq!(find(store, record.handle()).await, Found::Absent);
+            assert_eq!(listed(store, &alice).await, []);
+            return;
+        }
+        let deadline = at(4500).plus(IDLE);
         assert_eq!(sweep_all(store, deadline, 100).await.len(), 1);
-        let record = record.replacing(Version::from_number(0), at(3000));
+        let record = record.replacing(Version::from_number(0), at(4500));
         assert_ended(store, &record, Reason::Idle, deadline).await;
     });
 }
@@ -102,7 +144,19 @@ pub fn a_sweep_goes_by_the_limits_that_were_written_last<F: Fixture>(fixture: &F
             let record = maker.session(None, at(0));
             put(store, &record).await;
             let next = under(&record, &maker.seal(Draft { idle, ..draft(None, at(0)) }));
-            store.replace(record.version(), next).await.expect("replace");
+            store.replace(record.version(), next.clone()).await.expect("replace");
+            if let Expiry::Native { margin } = fixture.expiry() {
+                if idle > IDLE {
+                    // With the limit of before it would be gone by then.
+                    fixture.pass(IDLE + margin);
+                    assert_live(store, &next.replacing(record.version(), at(0))).await;
+                } else {
+                    // With the limit of before it would still be there.
+                    fixture.pass(idle + margin);
+                    assert_eq!(find(store, record.handle()).await, Found::Absent);
+                }
+                continue;
+            }
             let report = sweep_all(store, at(0).plus(IDLE), 100).await;
             assert_eq!(report.len(), swept_by_then, "with an idle limit of {idle:?}");
         }
@@ -118,10 +172,24 @@ pub fn a_sweep_takes_no_more_than_its_batch_and_says_when_there_is_more<F: Fixtu
         for record in expired.iter().chain(&touched) {
             put(store, record).await;
         }
+        if fixture.expiry() != Expiry::Swept {
+            fixture.pass(2 * SLACK);
+        }
         for record in &touched {
             store.touch(record.handle(), at(1000)).await.expect("touch");
         }
         let now = at(10).plus(IDLE);
+        if let Expiry::Native { margin } = fixture.expiry() {
+            let report = store.sweep(now, limits(3)).await.expect("sweep");
+            assert_eq!((report.swept, report.more), (Vec::new(), false));
+            fixture.pass(IDLE + margin - SLACK);
+            for (expired, touched) in expired.iter().zip(&touched) {
+                assert_eq!(find(store, expired.handle()).await, Found::Absent);
+                let touched = touched.clone().replacing(Version::from_number(0), at(1000));
+                assert_live(store, &touched).await;
+            }
+            return;
+        }
         let first = store.sweep(now, limits(3)).await.expect("sweep");
         assert!(first.swept.len() <= 3 && first.more, "{first:?}");
         let mut handles: BTreeSet<_> = first.swept.iter().map(|swept| swept.handle).collect();
@@ -145,10 +213,19 @@ pub fn a_sweep_forgets_tombstones_after_their_time_and_not_before<F: Fixture>(fi
             put(store, record).await;
             store.remove(record.handle(), Reason::LoggedOut, at(60)).await.expect("remove");
         }
+        if fixture.expiry() != Expiry::Swept {
+            fixture.pass(TOMBSTONE_TTL - SLACK);
+            for record in &records {
+                assert_ended(store, record, Reason::LoggedOut, at(60)).await;
+            }
+            fixture.pass(SLACK);
+        }
         let end = at(60).plus(TOMBSTONE_TTL);
-        assert_eq!(sweep_all(store, end.minus(TICK), 2).await, []);
-        for record in &records {
-            assert_ended(store, record, Reason::LoggedOut, at(60)).await;
+        if fixture.expiry() == Expiry::Swept {
+            assert_eq!(sweep_all(store, end.minus(TICK), 2).await, []);
+            for record in &records {
+                assert_ended(store, record, Reason::LoggedOut, at(60)).await;
+            }
         }
         assert_eq!(sweep_all(store, end.plus(TICK), 2).await, []);
         for record in &records {
@@ -165,12 +242,18 @@ pub fn a_sweep_forgets_epochs_after_their_time_and_not_before<F: Fixture>(fixtur
         store.remove_all(&alice, None, Reason::RevokedAll, at(0)).await.expect("remove_all");
         let first = store.epoch(&alice).await.expect("epoch");
         let end = at(0).plus(EPOCH_TTL);
+        if fixture.expiry() != Expiry::Swept {
+            fixture.pass(EPOCH_TTL - SLACK);
+        }
         sweep_all(store, end.minus(TICK), 1).await;
         assert_eq!(store.epoch(&alice).await.expect("epoch"), first);
         let late = maker.session(Some(&alice), at(0));
         let arrived = Admission { since: Since::Arrival(at(0)), ..open_door(end) };
         assert_eq!(store.insert(late.clone(), arrived).await.expect("insert"), Inserted::Superseded);
 
+        if fixture.expiry() != Expiry::Swept {
+            fixture.pass(SLACK);
+        }
         sweep_all(store, end.plus(TICK), 1).await;
         assert_eq!(store.epoch(&alice).await.expect("epoch"), Epoch::default());
         assert_eq!(store.insert(late, arrived).await.expect("insert"), admitted());
