@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import pathlib
+import re
 import struct
 
 try:
@@ -37,6 +38,11 @@ def base64url(data):
 
 def mac(pepper, purpose, *parts):
     return hmac.new(pepper, bytes([purpose]) + b"".join(parts), hashlib.sha256).digest()
+
+
+def mac_of_parts(key, *parts):
+    """HMAC over parts, each behind its length in one byte."""
+    return hmac.new(key, b"".join(bytes([len(part)]) + part for part in parts), hashlib.sha256).digest()
 
 
 def bound(pepper, handle, terms):
@@ -147,6 +153,57 @@ def record(encoded):
     return body
 
 
+OWN, TRUSTED = ("https", "example.org", 443), ("https", "trusted.test", 8443)
+
+
+def origin(text):
+    """An origin as browsers write it, or None. IPv6 is not in the tables."""
+    found = re.fullmatch(r"(https?)://([a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*)(?::([1-9][0-9]*))?", text)
+    if found is None:
+        return None
+    scheme, host, port = found.groups()
+    return scheme, host, int(port) if port else {"https": 443, "http": 80}[scheme]
+
+
+def verdict(mode, route, method, websocket, site, fetch_mode, dest, sender, cookie):
+    """The verdict and the fields it depends on, written anew from conformance/README.md."""
+    known = site if site in ("same-origin", "none", "same-site", "cross-site") else None
+    trusted = origin(sender) == TRUSTED
+    websocket = websocket == "yes"
+    if method in ("GET", "HEAD", "OPTIONS") and not websocket:
+        if route != "isolated":
+            return "allow", "-"
+        if known in ("same-origin", "none"):
+            return "allow", "sec-fetch-site"
+        if known is None:
+            foreign = sender != "-" and not trusted and origin(sender) != OWN
+            return "other-origin" if foreign else "allow", "sec-fetch-site,origin"
+        if fetch_mode != "navigate":
+            return "allow" if trusted else "embedded", "sec-fetch-site,sec-fetch-mode,origin"
+        if dest == "document":
+            return "allow", "sec-fetch-site,sec-fetch-mode,sec-fetch-dest"
+        return "allow" if trusted else "embedded", "sec-fetch-site,sec-fetch-mode,sec-fetch-dest,origin"
+    if route == "exempt" and not websocket:
+        return "allow", "-"
+    passes = "needs-token" if mode == "and-token" and not websocket else "allow"
+    if known in ("same-origin", "none"):
+        return passes, "sec-fetch-site"
+    vary = "sec-fetch-site,origin"
+    if known is not None:
+        return passes if trusted else "other-site", vary
+    if sender != "-":
+        return passes if trusted or origin(sender) == OWN else "other-origin", vary
+    if cookie == "no":
+        return passes, vary
+    return "unknown" if websocket or mode == "only" else "needs-token", vary
+
+
+def table(name):
+    lines = (HERE / name).read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return rows[1:]
+
+
 def main():
     for v in vectors("token"):
         handle, secret = bytes.fromhex(v["handle"]), bytes.fromhex(v["secret"])
@@ -203,6 +260,29 @@ def main():
         body = {"reason": REASONS[r.varint()], "at": r.varint(), "digests": r.list(lambda: r.take(8).hex())}
         r.end()
         same("tombstone", body, v["decoded"])
+
+    for v in vectors("csrf"):
+        raw = base64.urlsafe_b64decode(v["token"])
+        same("form token", base64url(raw), v["token"])
+        random = raw[:16]
+        if "data_key" in v:
+            key = hmac.new(bytes.fromhex(v["data_key"]), b"cloakroom csrf key", hashlib.sha256).digest()
+            tag = mac_of_parts(key, b"cloakroom csrf 1 s", bytes.fromhex(v["handle"]), random)
+            same("session's form token", (random + tag).hex(), raw.hex())
+        else:
+            key = mac(bytes.fromhex(v["pepper"]), 4)
+            issued, visitor = struct.pack(">Q", v["issued"]), bytes.fromhex(v["visitor"])
+            tag = mac_of_parts(key, b"cloakroom csrf 1 v", visitor, random, issued)[:24]
+            same("visitor's form token", (random + issued + tag).hex(), raw.hex())
+            same("visitor's cookie", base64url(visitor), v["cookie"])
+        same("key of form tokens", key.hex(), v["key"])
+
+    for row in table("origin-verdict.tsv"):
+        method, websocket, site, sender, cookie, expected = row
+        ours, _ = verdict("only", "plain", method, websocket, site, "-", "-", sender, cookie)
+        same(f"verdict on {row}", ours, expected)
+    for row in table("request-verdict.tsv"):
+        same(f"verdict on {row}", list(verdict(*row[:9])), row[9:])
 
     ciphers = "AES-GCM included" if AESGCM else "AES-GCM left out: the package cryptography is not installed"
     print(f"{checked} answers agree ({ciphers})")

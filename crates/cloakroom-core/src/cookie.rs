@@ -228,6 +228,14 @@ impl Default for Cookie {
 }
 
 impl Cookie {
+    /// A cookie of another purpose beside this one, for its host alone: `HttpOnly`, gone with the browser, `Secure` and
+    /// prefixed if this one is.
+    pub(crate) fn companion(&self, purpose: &str) -> Self {
+        let attributes = self.attributes.split("; ").filter(|attribute| !attribute.starts_with("Domain="));
+        let name = [&self.name, "-", purpose].concat();
+        Self { name, attributes: attributes.collect::<Vec<_>>().join("; ") }
+    }
+
     /// The cookie's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -267,8 +275,11 @@ impl Cookie {
     /// The `Set-Cookie` value that hands out a token. Only a token's 64 characters and what the options allow can be
     /// in it, so nothing that a client sends reaches it.
     pub fn set(&self, token: &Token) -> SetCookie {
-        let text = token.expose();
-        SetCookie([&self.name, "=", text.as_str(), &self.attributes].concat())
+        self.set_text(token.expose().as_str())
+    }
+
+    pub(crate) fn set_text(&self, text: &str) -> SetCookie {
+        SetCookie([&self.name, "=", text, &self.attributes].concat())
     }
 
     /// The `Set-Cookie` value that removes the cookie: the same attributes, and a time in the past.

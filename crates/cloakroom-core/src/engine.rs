@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::cookie::Cookie;
+use crate::csrf::CsrfKey;
 use crate::data::DataMap;
 use crate::error::EngineError;
 use crate::event::{Event, EventKind};
@@ -196,6 +197,11 @@ impl Resumed {
         active.open()
     }
 
+    /// The key of the session's form tokens, anonymous or not; `None` where there is no session.
+    pub fn csrf_key(&self) -> Option<CsrfKey> {
+        self.active.as_ref().map(|active| CsrfKey::new(active.key.csrf_key(), active.record.handle))
+    }
+
     pub(crate) fn event(&self, kind: EventKind, at: Timestamp) -> Event {
         let event = Event::new(kind, self.facts.client, at);
         match self.record() {
@@ -269,6 +275,13 @@ impl Engine {
     /// Whether a time limit has passed: the clocks of instances may differ, so limits come early by the skew.
     pub(crate) fn past_limit(&self, limit: Timestamp, now: Timestamp) -> bool {
         now.plus(self.policy.clock_skew) >= limit
+    }
+
+    /// Why a session's time is up, if it is: what a request with its token would be told. For whoever waits for the session's
+    /// end and has no token.
+    pub fn time_is_up(&self, record: &Record, now: Timestamp) -> Option<Reason> {
+        let (deadline, reason) = record.deadline();
+        self.past_limit(deadline, now).then_some(reason)
     }
 
     /// Whether a grace that began at `start` has passed; graces last longer by the skew.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::client::Client;
 use crate::clock::Timestamp;
+use crate::csp::Violation;
 use crate::record::Subject;
 use crate::seal::PepperId;
 use crate::store::Reason;
@@ -78,6 +79,14 @@ pub enum EventKind {
     SetupFailed,
     /// Gateway: a request from elsewhere was refused before it had any effect.
     ForgedRequest,
+    /// A request that changes something needed a form token and had none that is valid; it was refused before it had any effect.
+    CsrfTokenRefused,
+    /// A request from elsewhere, or without the token that it needed, went on because only reports were asked for.
+    ForgeryReported,
+    /// Another site tried to load or embed account content; it was refused.
+    EmbeddingRefused,
+    /// A browser says that it refused something by the content security policy, or would have.
+    CspViolation(Violation),
     /// Gateway: a request that is not well-formed was refused.
     RequestRefused,
     /// Gateway: the application cannot be reached.
@@ -120,6 +129,10 @@ impl EventKind {
             Self::StoreFailed(_) => "session_store_failed",
             Self::SetupFailed => "session_setup_failed",
             Self::ForgedRequest => "malicious_csrf",
+            Self::CsrfTokenRefused => "malicious_csrf",
+            Self::ForgeryReported => "csrf_report_only",
+            Self::EmbeddingRefused => "malicious_cors",
+            Self::CspViolation(_) => "malicious_csp_violation",
             Self::RequestRefused => "input_validation_fail",
             Self::UpstreamDown => "gateway_upstream_down",
             Self::UpstreamSlow => "gateway_upstream_slow",
@@ -149,6 +162,10 @@ impl EventKind {
             | Self::LoginSuperseded
             | Self::WriteConflict
             | Self::ForgedRequest
+            | Self::CsrfTokenRefused
+            | Self::ForgeryReported
+            | Self::EmbeddingRefused
+            | Self::CspViolation(_)
             | Self::RequestRefused
             | Self::UpstreamDown
             | Self::UpstreamSlow

@@ -3,6 +3,8 @@
 pub mod client;
 pub mod clock;
 pub mod cookie;
+pub mod csp;
+pub mod csrf;
 pub mod data;
 pub mod engine;
 pub mod entropy;
@@ -13,6 +15,7 @@ pub mod origin;
 pub mod policy;
 pub mod record;
 pub mod seal;
+pub mod security_headers;
 pub mod store;
 #[cfg(test)]
 mod testing;

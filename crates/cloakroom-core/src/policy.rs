@@ -56,6 +56,7 @@ pub struct Policy {
     pub(crate) recent_login: Duration,
     pub(crate) clock_skew: Duration,
     pub(crate) tombstone_ttl: Duration,
+    pub(crate) watch_interval: Duration,
     pub(crate) on_replay: OnReplay,
     pub(crate) cap: Option<Cap>,
     pub(crate) survives_login: Vec<String>,
@@ -77,6 +78,7 @@ impl Default for Policy {
             recent_login: 5 * MINUTE,
             clock_skew: 5 * SECOND,
             tombstone_ttl: HOUR,
+            watch_interval: 5 * SECOND,
             on_replay: OnReplay::default(),
             cap: None,
             survives_login: Vec::new(),
@@ -173,6 +175,18 @@ impl Policy {
         self
     }
 
+    /// Looks a session this often up for whoever waits for its end, such as an open WebSocket. Default 5 seconds, from 100
+    /// milliseconds to 5 minutes (R-062).
+    ///
+    /// # Security
+    ///
+    /// The bound on how long a connection can outlive its session where the store tells nobody of ends.
+    #[must_use = "this returns the changed policy"]
+    pub const fn watch_interval(mut self, interval: Duration) -> Self {
+        self.watch_interval = interval;
+        self
+    }
+
     /// What to do when a retired secret comes back after its grace. Default [`OnReplay::Revoke`].
     #[must_use = "this returns the changed policy"]
     pub const fn on_replay(mut self, on_replay: OnReplay) -> Self {
@@ -252,6 +266,11 @@ impl Policy {
         self.clock_skew
     }
 
+    /// How often a session is looked up for whoever waits for its end.
+    pub const fn watching(&self) -> Duration {
+        self.watch_interval
+    }
+
     /// What a sweep under this policy takes: batches of 500 entries; tombstones after their time; entries of "end all
     /// sessions" only once every session of their time has ended.
     pub fn sweep_limits(&self) -> SweepLimits {
@@ -319,6 +338,12 @@ impl Policy {
             "policy.tombstone_ttl",
             &self.tombstone_ttl,
             "at least rotation_grace and clock_skew together",
+        );
+        want(
+            (Duration::from_millis(100)..=5 * MINUTE).contains(&self.watch_interval),
+            "policy.watch_interval",
+            &self.watch_interval,
+            "100 milliseconds to 5 minutes",
         );
         want(
             self.recent_login <= self.absolute,

@@ -7,6 +7,8 @@
 //! kek        = HMAC-SHA-256(P, 2 ‖ h ‖ s)                      wraps the data key, once
 //! successor  = HMAC-SHA-256(P, 3 ‖ h ‖ s ‖ salt)               the secret after a scheduled rotation
 //! pepper id  = HMAC-SHA-256(P, 0)          first 8 bytes
+//! visitors   = HMAC-SHA-256(P, 4)                              signs form tokens of visitors (csrf.rs)
+//! csrf       = HMAC-SHA-256(data key, "cloakroom csrf key")    signs form tokens of a session (csrf.rs)
 //! wrapped    = AES-256-GCM(kek, nonce 0, data key, bound fields)
 //! data       = AES-256-GCM(data key, random nonce, data map, format ‖ h)
 //! ```
@@ -37,6 +39,7 @@ enum Purpose {
     Digest = 1,
     Wrap = 2,
     Successor = 3,
+    Visitor = 4,
 }
 
 /// The public name of a pepper: eight bytes that follow from the pepper but do not tell it.
@@ -132,6 +135,12 @@ impl Pepper {
 
     pub(crate) fn successor(&self, handle: Handle, secret: &Secret, salt: &[u8; 16]) -> Secret {
         Secret::from_bytes(self.mac(Purpose::Successor, &[handle.as_bytes(), secret.expose(), salt]))
+    }
+
+    /// The key for the form tokens of visitors without a session; `None` for the empty pepper, under which everybody
+    /// could make them.
+    pub(crate) fn visitor_key(&self) -> Option<[u8; 32]> {
+        (self.id != Self::none().id).then(|| self.mac(Purpose::Visitor, &[]))
     }
 
     fn wrapping_cipher(&self, handle: Handle, secret: &Secret) -> Aes256Gcm {
@@ -316,6 +325,13 @@ impl DataKey {
         Ok(text)
     }
 
+    /// The key for the session's form tokens: it stays through rotations, and dies with the session.
+    pub(crate) fn csrf_key(&self) -> [u8; 32] {
+        let mut mac = keyed(&self.0);
+        mac.update(b"cloakroom csrf key");
+        mac.finalize().into_bytes().into()
+    }
+
     fn cipher(&self) -> Aes256Gcm {
         Aes256Gcm::new((&self.0).into())
     }
@@ -354,6 +370,16 @@ impl Slot {
             .map_err(|_| Tampered)?;
         Ok(DataKey(key))
     }
+}
+
+/// HMAC-SHA-256 under a key of 32 bytes.
+pub(crate) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    // HMAC fills a short key up with zeros; written out, because nothing can fail then.
+    let mut block = [0; 64];
+    block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    let mac = Hmac::<Sha256>::new(&block.into());
+    block.zeroize();
+    mac
 }
 
 fn data_context(handle: Handle) -> [u8; 17] {

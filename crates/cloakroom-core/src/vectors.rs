@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::client::{Client, Network};
 use crate::clock::Timestamp;
 use crate::cookie::Cookie;
+use crate::csrf::{CsrfKey, Visitor, VisitorCookie, VisitorKeys};
 use crate::data::{Changes, DataMap};
 use crate::engine::{Engine, Facts, Presented, Resumed};
 use crate::lifecycle::Write;
@@ -24,12 +25,13 @@ type File = (&'static str, &'static str, fn() -> Vec<Value>);
 /// A record, the tokens that are good for it by role, and when.
 type Story = (&'static str, Record, Vec<(&'static str, Token)>, Timestamp);
 
-const FILES: [File; 5] = [
+const FILES: [File; 6] = [
     ("token", include_str!("../../../conformance/token.json"), tokens),
     ("derivation", include_str!("../../../conformance/derivation.json"), derivations),
     ("sealing", include_str!("../../../conformance/sealing.json"), seals),
     ("record", include_str!("../../../conformance/record.json"), records),
     ("tombstone", include_str!("../../../conformance/tombstone.json"), tombstones),
+    ("csrf", include_str!("../../../conformance/csrf.json"), csrf_tokens),
 ];
 
 fn vectors(name: &str) -> Vec<Value> {
@@ -132,6 +134,27 @@ fn tombstones_of_format_1_read_and_write_as_ever() {
         assert_eq!(tombstone.encode().unwrap(), encoded);
         assert_eq!(hexed(json!(tombstone)), vector["decoded"]);
         assert_eq!(tombstone.reason().name(), text(&vector["reason"]));
+    }
+}
+
+#[test]
+fn r078_form_tokens_verify_as_ever() {
+    for vector in vectors("csrf") {
+        let token = text(&vector["token"]).as_bytes();
+        if let Some(data_key) = vector.get("data_key") {
+            let key = DataKey::from_bytes(bytes(data_key)).csrf_key();
+            assert_eq!(hex(&key), text(&vector["key"]));
+            assert!(CsrfKey::new(key, Handle::from_bytes(bytes(&vector["handle"]))).verify(token));
+        } else {
+            let pepper = pepper(&vector["pepper"]);
+            assert_eq!(pepper.visitor_key().map(|key| hex(&key)).as_deref(), vector["key"].as_str());
+            let keys = VisitorKeys::of(&Peppers::new(pepper)).unwrap();
+            let visitor = Visitor::from_bytes(bytes(&vector["visitor"]));
+            assert!(keys.verify(&visitor, token, stamp(&vector["issued"])));
+            let cookie = VisitorCookie::beside(&Cookie::default());
+            let pair = format!("{}={}", cookie.cookie().name(), text(&vector["cookie"]));
+            assert_eq!(cookie.find([pair.as_bytes()]), Some(visitor));
+        }
     }
 }
 
@@ -309,6 +332,32 @@ fn tombstones() -> Vec<Value> {
         })
     };
     reasons.zip(stories().into_iter().cycle()).map(vector).collect()
+}
+
+fn csrf_tokens() -> Vec<Value> {
+    let entropy = Counting::default();
+    let mut vectors = Vec::new();
+    for base in [0, 90, 250] {
+        let (data_key, handle) = (counted(base), Handle::from_bytes(counted(base + 1)));
+        let key = DataKey::from_bytes(data_key).csrf_key();
+        vectors.push(json!({
+            "data_key": hex(&data_key), "handle": hex(handle.as_bytes()), "key": hex(&key),
+            "token": CsrfKey::new(key, handle).issue(&entropy).unwrap().expose(),
+        }));
+    }
+    for (pepper_key, issued) in [(counted::<32>(1), 0), ([0xa5; 32], 1_800_000_000_123)] {
+        let pepper = Pepper::new(&pepper_key).unwrap();
+        let visitor = Visitor::from_bytes(counted(7));
+        let key = pepper.visitor_key().unwrap();
+        let keys = VisitorKeys::of(&Peppers::new(pepper)).unwrap();
+        let set = VisitorCookie::beside(&Cookie::default()).set(&visitor);
+        vectors.push(json!({
+            "pepper": hex(&pepper_key), "visitor": hex(&counted::<16>(7)), "key": hex(&key), "issued": issued,
+            "cookie": set.expose().split(['=', ';']).nth(1),
+            "token": keys.issue(&visitor, Timestamp::from_millis(issued), &entropy).unwrap().expose(),
+        }));
+    }
+    vectors
 }
 
 fn engine(pepper: Pepper) -> Engine {

@@ -88,6 +88,16 @@ fn each_figure_has_a_nearest_accepted_and_a_nearest_refused_value() {
             policy().rotation_interval(SECOND * 65),
         ),
         ("policy.tombstone_ttl", policy().tombstone_ttl(SECOND * 65), policy().tombstone_ttl(SECOND * 64)),
+        (
+            "policy.watch_interval",
+            policy().watch_interval(Duration::from_millis(100)),
+            policy().watch_interval(Duration::from_millis(99)),
+        ),
+        (
+            "policy.watch_interval",
+            policy().watch_interval(mins(5)),
+            policy().watch_interval(mins(5) + Duration::from_millis(1)),
+        ),
         ("policy.recent_login", policy().recent_login(hours(24)), policy().recent_login(days(2))),
         (
             "policy.max_sessions",
