@@ -9,9 +9,8 @@ use cloakroom_core::store::{Inserted, Replaced, StoreError};
 use http::{HeaderValue, Response, header};
 
 use crate::error::SessionError;
-use crate::layer::Shared;
 use crate::lifecycle::TRIES;
-use crate::slot::Loaded;
+use crate::slot::{Loaded, Slot};
 
 const CLEAR_SITE_DATA: &str = "clear-site-data";
 
@@ -50,8 +49,9 @@ impl Outcome {
 }
 
 /// Concludes a request: writes what it has changed, and says what the response is to carry.
-pub(crate) async fn commit(shared: Arc<Shared>, mut loaded: Box<Loaded>) -> Outcome {
-    let (cookie, error) = match conclude(&shared, &mut loaded).await {
+pub(crate) async fn commit(slot: Arc<Slot>, mut loaded: Box<Loaded>) -> Outcome {
+    let shared = &slot.shared;
+    let (cookie, error) = match conclude(&slot, &mut loaded).await {
         Ok(cookie) => (cookie, None),
         Err(error) => {
             let error = shared.refuse(error, &loaded.resumed);
@@ -73,7 +73,8 @@ pub(crate) async fn commit(shared: Arc<Shared>, mut loaded: Box<Loaded>) -> Outc
     Outcome { cookie, clear, error }
 }
 
-async fn conclude(shared: &Shared, loaded: &mut Loaded) -> Result<Option<CookieAction>, SessionError> {
+async fn conclude(slot: &Slot, loaded: &mut Loaded) -> Result<Option<CookieAction>, SessionError> {
+    let shared = &slot.shared;
     let (engine, store) = (&shared.engine, &shared.store);
     let Loaded { resumed, changes, .. } = loaded;
     for _ in 0..TRIES {
@@ -83,13 +84,16 @@ async fn conclude(shared: &Shared, loaded: &mut Loaded) -> Result<Option<CookieA
         match plan.write {
             Write::None => {}
             Write::Touch { handle, seen } => store.touch(handle, seen).await?,
-            Write::Insert { record, admission } => match store.insert(record, admission).await? {
-                Inserted::Inserted { .. } => {}
-                Inserted::HandleTaken => continue,
-                Inserted::Superseded | Inserted::CapReached => {
-                    return Err(StoreError::corrupt("an anonymous session was refused admission").into());
+            Write::Insert { record, admission } => {
+                let handle = record.handle();
+                match store.insert(record, admission).await? {
+                    Inserted::Inserted { .. } => slot.established(handle),
+                    Inserted::HandleTaken => continue,
+                    Inserted::Superseded | Inserted::CapReached => {
+                        return Err(StoreError::corrupt("an anonymous session was refused admission").into());
+                    }
                 }
-            },
+            }
             Write::Replace { expected, record } => {
                 let handle = record.handle();
                 match (store.replace(expected, record).await?, plan.retry) {

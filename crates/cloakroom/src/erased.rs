@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError, Sweep,
-    SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError,
+    Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -31,6 +31,8 @@ pub(crate) trait AnyStore: Send + Sync {
         now: Timestamp,
     ) -> Answer<'a, RemovedAll>;
     fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Answer<'_, SweepReport>;
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "nobody can watch without a runtime"))]
+    fn on_end(&self, listener: EndListener);
 }
 
 pub(crate) type SharedStore = Arc<dyn AnyStore>;
@@ -76,5 +78,9 @@ impl<S: BySubject + Sweep> AnyStore for S {
 
     fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Answer<'_, SweepReport> {
         Box::pin(Sweep::sweep(self, now, limits))
+    }
+
+    fn on_end(&self, listener: EndListener) {
+        cloakroom_core::store::Store::on_end(self, listener);
     }
 }

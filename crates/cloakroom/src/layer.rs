@@ -21,6 +21,8 @@ use crate::error::SessionError;
 use crate::observe::TracingObserver;
 use crate::service::SessionService;
 use crate::system::{SystemClock, SystemEntropy};
+#[cfg(feature = "tokio")]
+use crate::watch::{Announcing, Hub};
 
 /// The head of a request, for deciding what kind of activity it is and where it came from.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,19 @@ pub(crate) struct Shared {
     pub(crate) activity_of: Option<ActivityOf>,
     /// Set once the background sweep runs, or shall never run.
     pub(crate) sweeping: AtomicBool,
+    #[cfg(feature = "tokio")]
+    pub(crate) watching: Watching,
+}
+
+/// Those who wait for a session's end. Without a layer nobody can tell them.
+#[cfg(feature = "tokio")]
+pub(crate) struct Watching(pub(crate) Arc<Hub>);
+
+#[cfg(feature = "tokio")]
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Shared {
@@ -137,8 +152,14 @@ impl SessionLayer {
 
     /// Begins with a store, to change some of the defaults.
     pub fn builder(store: impl BySubject + Sweep) -> SessionLayerBuilder {
+        #[cfg(feature = "tokio")]
+        let hub = Arc::new(Hub::default());
+        #[cfg(feature = "tokio")]
+        let store = Announcing::new(store, Arc::clone(&hub));
         SessionLayerBuilder {
             store: Arc::new(store),
+            #[cfg(feature = "tokio")]
+            hub,
             policy: Policy::default(),
             cookie: CookieOptions::default(),
             peppers: None,
@@ -190,6 +211,8 @@ impl<S> tower_layer::Layer<S> for SessionLayer {
 #[must_use = "a builder does nothing until it is built"]
 pub struct SessionLayerBuilder {
     store: SharedStore,
+    #[cfg(feature = "tokio")]
+    hub: Arc<Hub>,
     policy: Policy,
     cookie: CookieOptions,
     peppers: Option<Peppers>,
@@ -302,6 +325,8 @@ impl SessionLayerBuilder {
                 address_of: self.address_of,
                 activity_of: self.activity_of,
                 sweeping: AtomicBool::new(!self.sweep),
+                #[cfg(feature = "tokio")]
+                watching: Watching(self.hub),
             }),
         }
     }

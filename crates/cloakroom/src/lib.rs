@@ -18,6 +18,8 @@ mod signed_out;
 mod slot;
 mod sweeper;
 mod system;
+#[cfg(feature = "tokio")]
+mod watch;
 
 pub use cloakroom_core as core;
 pub use cloakroom_core::cookie::{CookieOptions, SameSite};
@@ -43,3 +45,5 @@ pub use self::service::{ResponseFuture, SessionService};
 pub use self::session::Session;
 pub use self::signed_out::SignedOut;
 pub use self::system::{SystemClock, SystemEntropy};
+#[cfg(feature = "tokio")]
+pub use self::watch::{Ended, SessionEnd};

@@ -85,7 +85,7 @@ where
                         }
                         Closing::Loaded(loaded) => loaded,
                     };
-                    let commit = Box::pin(commit(Arc::clone(&slot.shared), loaded));
+                    let commit = Box::pin(commit(slot, loaded));
                     phase.set(Phase::Commit { commit, response: Some(response) });
                 }
                 PhaseProjection::Commit { commit, response } => {

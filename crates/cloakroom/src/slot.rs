@@ -8,8 +8,9 @@ use cloakroom_core::clock::{ClockError, Timestamp};
 use cloakroom_core::data::{Changes, DataMap};
 use cloakroom_core::engine::{Activity, Facts, Presented, Resumed};
 use cloakroom_core::event::{Event, EventKind};
-use cloakroom_core::record::Subject;
+use cloakroom_core::record::{Record, Subject};
 use cloakroom_core::store::{Epoch, Reason};
+use cloakroom_core::token::Handle;
 use http::{HeaderValue, Request, header};
 
 use crate::error::SessionError;
@@ -37,12 +38,22 @@ enum State {
     Failed,
     Loaded(Box<Loaded>),
     /// The response has started.
-    Closed,
+    Closed(Option<Tie>),
+}
+
+/// The session that a request's streams belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tie {
+    pub(crate) handle: Handle,
+    /// Whether the request still had it. If not, it has ended it itself.
+    pub(crate) held: bool,
 }
 
 /// A loaded session, and what the request wants of it.
 pub(crate) struct Loaded {
     pub(crate) resumed: Resumed,
+    /// The session that the request came with.
+    came_with: Option<Handle>,
     /// The data as this request sees it; opened when first asked for.
     pub(crate) view: Option<DataMap>,
     pub(crate) changes: Changes,
@@ -86,7 +97,7 @@ impl Slot {
     pub(crate) async fn load(&self) -> Result<(), SessionError> {
         match &*self.lock() {
             State::Loaded(_) => return Ok(()),
-            State::Closed => return Err(SessionError::AfterResponse),
+            State::Closed(_) => return Err(SessionError::AfterResponse),
             State::Untouched | State::Failed => {}
         }
         let client = self.client();
@@ -94,12 +105,13 @@ impl Slot {
         let mut state = self.lock();
         match outcome {
             Ok(_) if matches!(&*state, State::Loaded(_)) => Ok(()),
-            Ok(_) if matches!(&*state, State::Closed) => Err(SessionError::AfterResponse),
+            Ok(_) if matches!(&*state, State::Closed(_)) => Err(SessionError::AfterResponse),
             Ok(mut resumed) => {
                 for event in resumed.take_events() {
                     self.shared.observe(&event);
                 }
                 *state = State::Loaded(Box::new(Loaded {
+                    came_with: resumed.record().map(Record::handle),
                     resumed,
                     view: None,
                     changes: Changes::default(),
@@ -110,7 +122,7 @@ impl Slot {
                 Ok(())
             }
             Err(error) => {
-                if !matches!(&*state, State::Closed) {
+                if !matches!(&*state, State::Closed(_)) {
                     *state = State::Failed;
                 }
                 let at = self.arrived.unwrap_or_default();
@@ -150,7 +162,7 @@ impl Slot {
     ) -> Result<T, SessionError> {
         match &mut *self.lock() {
             State::Loaded(loaded) => look(loaded),
-            State::Closed => Err(SessionError::AfterResponse),
+            State::Closed(_) => Err(SessionError::AfterResponse),
             // A `Session` exists only once its slot was loaded.
             State::Untouched | State::Failed => Err(SessionError::NoLayer),
         }
@@ -178,10 +190,38 @@ impl Slot {
 
     /// Closes the slot: what is changed from now on is [`SessionError::AfterResponse`].
     pub(crate) fn close(&self) -> Closing {
-        match std::mem::replace(&mut *self.lock(), State::Closed) {
+        let mut state = self.lock();
+        let tie = state.tie();
+        match std::mem::replace(&mut *state, State::Closed(tie)) {
             State::Untouched => Closing::Untouched,
-            State::Failed | State::Closed => Closing::Failed,
+            State::Failed | State::Closed(_) => Closing::Failed,
             State::Loaded(loaded) => Closing::Loaded(loaded),
+        }
+    }
+
+    /// The session that the request's streams belong to, also when the response has begun.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn tie(&self) -> Option<Tie> {
+        self.lock().tie()
+    }
+
+    /// Notes that the conclusion has made a session for a visitor who had none.
+    pub(crate) fn established(&self, handle: Handle) {
+        if let State::Closed(tie @ None) = &mut *self.lock() {
+            *tie = Some(Tie { handle, held: true });
+        }
+    }
+}
+
+impl State {
+    fn tie(&self) -> Option<Tie> {
+        match self {
+            Self::Loaded(loaded) => {
+                let held = loaded.resumed.record().map(|record| Tie { handle: record.handle(), held: true });
+                held.or(loaded.came_with.map(|handle| Tie { handle, held: false }))
+            }
+            Self::Closed(tie) => *tie,
+            Self::Untouched | Self::Failed => None,
         }
     }
 }
@@ -198,11 +238,7 @@ impl Act {
     }
 
     /// Ends sessions, and reports each that was there; returns whether any was.
-    pub(crate) async fn end(
-        &self,
-        handles: &[cloakroom_core::token::Handle],
-        reason: Reason,
-    ) -> Result<bool, SessionError> {
+    pub(crate) async fn end(&self, handles: &[Handle], reason: Reason) -> Result<bool, SessionError> {
         let shared = self.shared();
         let mut any = false;
         for &handle in handles {

@@ -1,0 +1,108 @@
+//! The store as the layer holds it: every end that goes through it is announced.
+
+use std::sync::Arc;
+
+use cloakroom_core::clock::Timestamp;
+use cloakroom_core::record::{Record, Subject, Version};
+use cloakroom_core::store::{
+    Admission, BySubject, EndListener, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store,
+    StoreError, Sweep, SweepLimits, SweepReport,
+};
+use cloakroom_core::token::Handle;
+
+use super::{Hub, SessionEnd};
+
+/// A store that tells the hub of every end it has carried out or come across.
+pub(crate) struct Announcing<S> {
+    store: S,
+    hub: Arc<Hub>,
+}
+
+impl<S> Announcing<S> {
+    pub(crate) const fn new(store: S, hub: Arc<Hub>) -> Self {
+        Self { store, hub }
+    }
+
+    fn announce(&self, handle: Handle, reason: Reason) {
+        self.hub.end(handle, SessionEnd::Ended(reason));
+    }
+}
+
+impl<S: Store> Store for Announcing<S> {
+    async fn find(&self, handle: Handle) -> Result<Found, StoreError> {
+        let found = self.store.find(handle).await?;
+        if let Found::Ended(tombstone) = &found {
+            self.announce(handle, tombstone.reason());
+        }
+        Ok(found)
+    }
+
+    async fn insert(&self, record: Record, admission: Admission) -> Result<Inserted, StoreError> {
+        let inserted = self.store.insert(record, admission).await?;
+        if let Inserted::Inserted { evicted } = &inserted {
+            for &handle in evicted {
+                self.announce(handle, Reason::Evicted);
+            }
+        }
+        Ok(inserted)
+    }
+
+    async fn replace(&self, expected: Version, record: Record) -> Result<Replaced, StoreError> {
+        self.store.replace(expected, record).await
+    }
+
+    async fn remove(
+        &self,
+        handle: Handle,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Option<Record>, StoreError> {
+        let removed = self.store.remove(handle, reason, now).await?;
+        if removed.is_some() {
+            self.announce(handle, reason);
+        }
+        Ok(removed)
+    }
+
+    async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
+        self.store.touch(handle, seen).await
+    }
+
+    fn on_end(&self, listener: EndListener) {
+        self.store.on_end(listener);
+    }
+}
+
+impl<S: BySubject> BySubject for Announcing<S> {
+    async fn list(&self, subject: &Subject) -> Result<Vec<Record>, StoreError> {
+        self.store.list(subject).await
+    }
+
+    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
+        self.store.epoch(subject).await
+    }
+
+    async fn remove_all(
+        &self,
+        subject: &Subject,
+        keep: Option<Handle>,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<RemovedAll, StoreError> {
+        let removed = self.store.remove_all(subject, keep, reason, now).await?;
+        for &handle in &removed.ended {
+            self.announce(handle, reason);
+        }
+        Ok(removed)
+    }
+}
+
+impl<S: Sweep> Sweep for Announcing<S> {
+    async fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Result<SweepReport, StoreError> {
+        let report = self.store.sweep(now, limits).await?;
+        for swept in &report.swept {
+            self.announce(swept.handle, swept.reason);
+        }
+        Ok(report)
+    }
+}
