@@ -2,10 +2,11 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import readline from 'node:readline';
+import { storeOf } from './store.mjs';
 
 const PROGRAM = process.env.CLOAKROOM ?? path.resolve(import.meta.dirname, '../target/debug/cloakroom');
 const PATIENCE_MS = 30_000;
@@ -20,8 +21,12 @@ export class Demo {
   static async start({ folder, port = 0 } = {}) {
     const demo = new Demo();
     demo.folder = folder ?? (await mkdtemp(path.join(tmpdir(), 'cloakroom-e2e-')));
-    demo.#child = spawn(PROGRAM, ['demo', '--listen', `127.0.0.1:${port}`], {
+    const { config, env } = storeOf(demo.folder);
+    const file = path.join(demo.folder, 'demo.toml');
+    await writeFile(file, config);
+    demo.#child = spawn(PROGRAM, ['demo', '--config', file, '--listen', `127.0.0.1:${port}`], {
       cwd: demo.folder,
+      env,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     demo.#child.stderr.setEncoding('utf8').on('data', (text) => (demo.log += text));

@@ -1,15 +1,18 @@
 // Starts `cloakroom serve` with a configuration of one's own, in front of an application of one's own.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import readline from 'node:readline';
+import { promisify } from 'node:util';
+import { storeOf } from './store.mjs';
 
 const PROGRAM = process.env.CLOAKROOM ?? path.resolve(import.meta.dirname, '../target/debug/cloakroom');
 const PATIENCE_MS = 30_000;
+const run = promisify(execFile);
 
 export class Gateway {
   /** What the program logs. */
@@ -25,10 +28,17 @@ export class Gateway {
     await once(gateway.#application, 'listening');
     gateway.#folder = await mkdtemp(path.join(tmpdir(), 'cloakroom-e2e-'));
     const upstream = `upstream = "http://127.0.0.1:${gateway.#application.address().port}"\n`;
+    const store = storeOf(gateway.#folder);
+    const options = { cwd: gateway.#folder, env: store.env };
+    const pepper = store.shared ? 'pepper_file = "pepper"\n' : '';
     const file = path.join(gateway.#folder, 'cloakroom.toml');
-    await writeFile(file, upstream + config);
+    await writeFile(file, upstream + pepper + config + store.config);
+    if (store.shared) {
+      await run(PROGRAM, ['pepper', 'new', 'pepper'], options);
+      await run(PROGRAM, ['migrate', '--config', file], options);
+    }
     gateway.#child = spawn(PROGRAM, ['serve', '--config', file, '--listen', '127.0.0.1:0'], {
-      cwd: gateway.#folder,
+      ...options,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     process.once('exit', () => gateway.#child.kill('SIGKILL'));

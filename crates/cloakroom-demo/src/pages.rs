@@ -65,6 +65,7 @@ struct LoginPage {
     name: String,
     wrong: bool,
     expired: bool,
+    ended: bool,
 }
 
 #[derive(Template)]
@@ -102,8 +103,10 @@ struct RefusalPage<'a> {
 pub(crate) struct LoginQuery {
     #[serde(rename = "return")]
     target: Option<String>,
-    /// There if the gateway sent somebody here whose session had ended.
+    /// There if the gateway sent somebody here whose session had ended by time.
     expired: Option<String>,
+    /// There if the gateway sent somebody here whose session had been ended from elsewhere.
+    ended: Option<String>,
 }
 
 /// What the login form sends.
@@ -149,6 +152,7 @@ pub(crate) async fn login_form(
     let target = ReturnTarget::after_login(query.target.as_deref().unwrap_or("/"));
     let mut login = login_page(&visitor, target);
     login.expired = query.expired.is_some() && visitor.subject.is_none();
+    login.ended = query.ended.is_some() && visitor.subject.is_none();
     page(StatusCode::OK, &visitor, &login)
 }
 
@@ -278,7 +282,8 @@ fn page(status: StatusCode, visitor: &Visitor, template: &impl Template) -> Resu
 fn login_page(visitor: &Visitor, target: ReturnTarget) -> LoginPage {
     let here = format!("/login?return={}", target.as_parameter());
     let frame = Frame::at(visitor, &here);
-    LoginPage { frame, accounts: &ACCOUNTS, target, name: String::new(), wrong: false, expired: false }
+    let (name, wrong, expired, ended) = (String::new(), false, false, false);
+    LoginPage { frame, accounts: &ACCOUNTS, target, name, wrong, expired, ended }
 }
 
 fn notes_page(visitor: &Visitor, notes: Vec<Note>) -> NotesPage {

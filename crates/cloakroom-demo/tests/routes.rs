@@ -241,6 +241,10 @@ async fn r121_whose_session_has_ended_is_told_so_and_led_back() {
     let page = site.get("/login?return=/notes&expired=1", &[]).await;
     assert!(page.body.contains("Your session has ended"));
     assert!(page.body.contains("taken back to where you were"));
+    let ended = site.get("/login?return=/notes&ended=1", &[]).await.body;
+    assert!(ended.contains("was ended from elsewhere") && ended.contains("taken back to where you were"));
+    assert!(!page.body.contains("elsewhere") && !ended.contains("nothing happened"));
+    assert!(!site.get("/login?ended=1", &[ALICE]).await.body.contains("elsewhere"));
     assert!(page.body.contains("name=\"return\" value=\"/notes\""));
     assert!(!site.get("/login?return=/notes", &[]).await.body.contains("has ended"));
     assert!(!site.get("/login?return=/notes&expired=1", &[ALICE]).await.body.contains("has ended"));

@@ -1,15 +1,19 @@
 //! Bodies on their way through: streamed, without trailers.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use cloakroom::Ended;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 /// A body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -30,10 +34,82 @@ impl Stream {
         Self(WithoutTrailers(Box::pin(body.map_err(|error| BodyError(error.into())))).boxed_unsync())
     }
 
+    /// Breaks the body off when the session ends that it belongs to: at once, or, where there is a `patience`, only if it has
+    /// lasted that long.
+    ///
+    /// It breaks off rather than ends, because a client must not take a part for the whole.
+    #[must_use = "this returns the body that breaks off"]
+    pub fn until(self, ended: Ended, patience: Option<Duration>) -> Self {
+        let patience = patience.map_or(Patience::Over, Patience::Whole);
+        Self(Tied { body: self, ended, patience }.boxed_unsync())
+    }
+
     /// The same body, and a view of how it is getting on.
     pub fn watched(self) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::default());
         (Self(Watched { body: self, progress: Arc::clone(&progress) }.boxed_unsync()), progress)
+    }
+}
+
+/// A body that belongs to a session.
+struct Tied {
+    body: Stream,
+    ended: Ended,
+    patience: Patience,
+}
+
+/// How long a body may go on without a look at its session.
+enum Patience {
+    /// It has not had to wait yet, so there is no telling a short one from a long one.
+    Whole(Duration),
+    Running(Pin<Box<Sleep>>),
+    Over,
+}
+
+impl Body for Tied {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.is_over(cx) {
+            // The application is to notice too.
+            this.body = Stream::default();
+            return Poll::Ready(Some(Err(BodyError("its session has ended".into()))));
+        }
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Patience::Whole(patience) = this.patience
+        {
+            this.patience = Patience::Running(Box::pin(tokio::time::sleep(patience)));
+            if this.is_over(cx) {
+                // Only to be woken for it.
+                cx.waker().wake_by_ref();
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Tied {
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Patience::Running(sleep) = &mut self.patience
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.patience = Patience::Over;
+        }
+        matches!(self.patience, Patience::Over) && Pin::new(&mut self.ended).poll(cx).is_ready()
     }
 }
 

@@ -7,6 +7,7 @@ use cloakroom::core::client::Client;
 use cloakroom::core::clock::Clock as _;
 use cloakroom::{Event, EventKind, Reason, Session, SessionError, SessionLayer, SystemClock};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::body::Stream;
@@ -33,6 +34,7 @@ struct Shared {
     login_page: String,
     recent: Duration,
     data_bytes: usize,
+    upstream_timeout: Duration,
     proto: Proto,
     gateway_secret: Option<HeaderValue>,
 }
@@ -56,6 +58,7 @@ impl Desk {
             login_page: config.login_page.clone(),
             recent: sessions.policy().recent(),
             data_bytes: config.data_bytes,
+            upstream_timeout: config.upstream_timeout,
             proto: if config.https { Proto::Https } else { Proto::Http },
             gateway_secret: secret.map(|mut secret| {
                 secret.set_sensitive(true);
@@ -162,11 +165,21 @@ impl Desk {
         if dropped > 0 {
             self.observe(EventKind::CookieDropped, ask);
         }
+        // As it is after the application's commands: what a login answers belongs to the new session.
+        let ended = session.map(Session::ended);
         if let Some(client) = client_upgrade.filter(|_| switched) {
             tunnel::ask(response.headers_mut());
-            tunnel::connect(client, upstream_upgrade);
+            let life = tunnel::Life { ended, sessions: self.0.sessions.clone(), flight: ask.flight.clone() };
+            tunnel::connect(client, upstream_upgrade, life);
+            return Ok(response.map(Stream::through));
         }
-        Ok(response.map(Stream::through))
+        // What does not stream has the time that any response has.
+        let patience = (!is_event_stream(response.headers())).then_some(self.0.upstream_timeout);
+        let response = response.map(Stream::through);
+        Ok(match ended.filter(|_| !response.body().is_end_stream()) {
+            Some(ended) => response.map(|body| body.until(ended, patience)),
+            None => response,
+        })
     }
 
     fn fail(&self, failure: &Failure, ask: &Ask) -> Response<Stream> {
@@ -220,8 +233,8 @@ fn tell(session: &Session, headers: &mut http::HeaderMap) -> Result<Vec<(String,
     Ok(data)
 }
 
-/// Sends a browser to the login page, with the way back and, if its session ended by time, word of that. Anything that
-/// is not a browser on its way to a page gets 401.
+/// Sends a browser to the login page, with the way back and, if its session ended by time or from elsewhere, word of that.
+/// Anything that is not a browser on its way to a page gets 401.
 pub(crate) fn to_login<B>(
     login_page: &str,
     session: &Session,
@@ -239,8 +252,14 @@ pub(crate) fn to_login<B>(
     } else {
         ask.target.path()
     }));
-    if session.ended_because().is_some_and(Reason::is_expiry) {
-        location.push_str("&expired=1");
+    // Only who presents one of the session's own tokens has a reason here; a forger is told nothing.
+    match session.ended_because() {
+        Some(Reason::Idle | Reason::Absolute) => location.push_str("&expired=1"),
+        Some(Reason::Revoked | Reason::RevokedAll | Reason::Evicted | Reason::Replay) => {
+            location.push_str("&ended=1");
+        }
+        // The user's own doing, in this browser.
+        _ => {}
     }
     if session.subject().is_some() {
         location.push_str("&recent=1");
@@ -251,6 +270,13 @@ pub(crate) fn to_login<B>(
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
+}
+
+/// Whether a response is one that goes on for as long as its reader stays.
+fn is_event_stream(headers: &http::HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 fn is_navigation<B>(request: &Request<B>) -> bool {

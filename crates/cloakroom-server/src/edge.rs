@@ -37,6 +37,8 @@ pub struct Ask {
     pub host: Arc<str>,
     /// Whether it asks for a WebSocket.
     pub websocket: bool,
+    /// Held by what goes on after the response, so that a shutdown waits for it.
+    pub flight: mpsc::Sender<()>,
 }
 
 /// The client's address, for the session layer.
@@ -139,12 +141,19 @@ impl Edge {
         let (target, route) = resolved.map_err(|why| malformed(StatusCode::BAD_REQUEST, &why))?;
         let websocket = headers::is_websocket(&parts);
         let verdict = self.verdict(&parts, websocket);
-        if let Verdict::Refuse(why) = verdict {
+        let refused = match verdict {
+            Verdict::Allow => None,
+            // Tokens are not looked at yet, so whatever needs one is refused.
+            Verdict::NeedsToken => Some(origin::Why::Unknown),
+            Verdict::Refuse(why) => Some(why),
+        };
+        if let Some(why) = refused {
             let why = format!("a request from elsewhere: {why:?}");
             return Err(refuse(StatusCode::FORBIDDEN, EventKind::ForgedRequest, &why));
         }
         let (target, route) = (Arc::new(target), Arc::new(route.clone()));
-        parts.extensions.insert(Ask { target, route, client, host: host.into(), websocket });
+        let flight = shared.flights.clone();
+        parts.extensions.insert(Ask { target, route, client, host: host.into(), websocket, flight });
         Ok(Request::from_parts(parts, body))
     }
 
@@ -152,13 +161,15 @@ impl Edge {
         let Some(site) = &self.shared.site else { return Verdict::Refuse(origin::Why::Unknown) };
         let field = |name: &str| Field::of(parts.headers.get_all(name).iter().map(HeaderValue::as_bytes));
         let cookies = parts.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        site.judge(&origin::Request {
+        let request = origin::Request {
             method: parts.method.as_str(),
             websocket,
             fetch_site: field("sec-fetch-site"),
             origin: field("origin"),
             session_cookie: self.shared.sessions.cookie().values(cookies).next().is_some(),
-        })
+            ..origin::Request::default()
+        };
+        site.judge(&request).verdict
     }
 }
 

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use cloakroom::ConfigErrors;
 use cloakroom_server::commands::Cli;
+use cloakroom_server::config::ReadError;
+use cloakroom_server::open::Refused;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
             eprintln!("cloakroom: {error:#}");
             let refused = error
                 .chain()
-                .any(|cause| cause.is::<ConfigErrors>() || cause.is::<cloakroom_server::config::ReadError>());
+                .any(|cause| cause.is::<ConfigErrors>() || cause.is::<ReadError>() || cause.is::<Refused>());
             ExitCode::from(if refused { 1 } else { 2 })
         }
     }

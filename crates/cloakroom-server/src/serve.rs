@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cloakroom::{MemoryStore, SessionLayer, SessionLayerBuilder};
-use cloakroom_sqlite::SqliteStore;
+use cloakroom::core::clock::Clock;
+use cloakroom::{SessionLayerBuilder, SystemClock};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -15,11 +15,15 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Config, StoreChoice};
+use crate::config::Config;
 use crate::edge::{self, Edge};
+use crate::health::Health;
+use crate::open::{self, Opened};
 use crate::tls::Certificate;
+use crate::tunnel;
 
 /// How long a client may take to send a request's head, or to finish a TLS handshake.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -30,38 +34,25 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 ///
-/// If the store cannot be opened, or the pepper not be read or made.
-pub fn sessions(config: &Config) -> anyhow::Result<SessionLayer> {
-    sessions_with(config, |builder| builder)
+/// As [`open::open`].
+pub async fn open(config: &Config) -> anyhow::Result<Opened> {
+    open_with(config, SystemClock, |builder| builder).await
 }
 
-/// As [`sessions`], with changes of one's own: another observer or clock.
+/// As [`open`], with a clock and changes of one's own.
 ///
 /// # Errors
 ///
-/// As [`sessions`].
-pub fn sessions_with(
+/// As [`open::open`].
+pub async fn open_with(
     config: &Config,
+    clock: impl Clock + Clone,
     change: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
-) -> anyhow::Result<SessionLayer> {
-    let peppers = config.store.peppers()?;
-    let finish = |builder: SessionLayerBuilder| {
-        change(builder)
-            .policy(config.policy.clone())
-            .cookie(config.cookie.clone())
-            .peppers(peppers)
-            .client_address(edge::address)
-            .activity(edge::activity)
-            .build()
-    };
-    Ok(match &config.store {
-        StoreChoice::Memory => finish(SessionLayer::builder(MemoryStore::new()))?,
-        StoreChoice::Sqlite(path) => {
-            let store =
-                SqliteStore::open(path).with_context(|| format!("store = sqlite:{}", path.display()))?;
-            finish(SessionLayer::builder(store))?
-        }
+) -> anyhow::Result<Opened> {
+    open::open_with(&config.sessions, clock, |builder| {
+        change(builder).cookie(config.cookie.clone()).client_address(edge::address).activity(edge::activity)
     })
+    .await
 }
 
 /// Binds the address of a configuration.
@@ -85,7 +76,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub async fn run(
     listener: TcpListener,
     mut config: Config,
-    sessions: SessionLayer,
+    opened: Opened,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     config.bound(listener.local_addr()?);
@@ -97,7 +88,12 @@ pub async fn run(
         None => None,
         Some(certificate) => Some(TlsAcceptor::from(certificate.server()?)),
     };
-    let reloading = tls.map(|certificate| tokio::spawn(reload(certificate)));
+    let Opened { sessions, health, .. } = opened;
+    let mut aside = JoinSet::new();
+    aside.spawn(health.clone().watch());
+    if let Some(certificate) = tls {
+        aside.spawn(reload(certificate));
+    }
     let patience = config.shutdown_timeout;
     let (edge, mut landed) = Edge::new(config, sessions);
     let server = Arc::new(server());
@@ -118,25 +114,23 @@ pub async fn run(
             }
         };
         drop(stream.set_nodelay(true));
-        let (edge, server, watcher, acceptor) =
-            (edge.clone(), Arc::clone(&server), graceful.watcher(), acceptor.clone());
+        let (server, watcher, acceptor) = (Arc::clone(&server), graceful.watcher(), acceptor.clone());
+        let (edge, health) = (edge.clone(), health.clone());
         tokio::spawn(async move {
             match acceptor {
-                None => connection(&server, stream, peer, edge, watcher).await,
+                None => connection(&server, stream, peer, (edge, health), watcher).await,
                 Some(acceptor) => {
                     let accepted = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await;
                     // Otherwise a scanner, or a client that speaks plain http to a TLS port.
                     if let Ok(Ok(stream)) = accepted {
-                        connection(&server, stream, peer, edge, watcher).await;
+                        connection(&server, stream, peer, (edge, health), watcher).await;
                     }
                 }
             }
         });
     }
     drop((listener, edge));
-    if let Some(reloading) = reloading {
-        reloading.abort();
-    }
+    aside.abort_all();
     let finish = async {
         graceful.shutdown().await;
         // Ends when the last request under way has dropped its end.
@@ -144,6 +138,9 @@ pub async fn run(
     };
     if tokio::time::timeout(patience, finish).await.is_err() {
         tracing::warn!(target: "cloakroom::gateway", "requests were still under way when the shutdown timeout ended");
+        // Tunnels that are still open take their leave.
+        landed.close();
+        drop(tokio::time::timeout(tunnel::LEAVE, landed.recv()).await);
     }
     Ok(())
 }
@@ -169,14 +166,20 @@ async fn connection(
     server: &Builder<TokioExecutor>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
-    edge: Edge,
+    (edge, health): (Edge, Health),
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     let asked = Arc::new(Notify::new());
     let first = Arc::clone(&asked);
     let service = service_fn(move |request| {
         asked.notify_one();
-        edge.serve(request, peer)
+        let (edge, health) = (edge.clone(), health.clone());
+        async move {
+            match health.answer(&request).await {
+                Some(answer) => Ok(answer),
+                None => edge.serve(request, peer).await,
+            }
+        }
     });
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(watcher.watch(connection.into_owned()));
@@ -252,13 +255,13 @@ mod tests {
     async fn serve_silent(sent: &[u8]) {
         let raw = Raw::parse("upstream = \"http://127.0.0.1:9\"\nstore = \"memory\"").unwrap();
         let config = Config::check(raw).unwrap();
-        let sessions = sessions(&config).unwrap();
+        let Opened { sessions, health, .. } = open(&config).await.unwrap();
         let (edge, _landed) = Edge::new(config, sessions);
         let (mut client, stream) = tokio::io::duplex(1 << 16);
         let graceful = GracefulShutdown::new();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         client.write_all(sent).await.unwrap();
-        connection(&server(), stream, peer, edge, graceful.watcher()).await;
+        connection(&server(), stream, peer, (edge, health), graceful.watcher()).await;
         client.read_to_end(&mut Vec::new()).await.unwrap();
     }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 fn cloakroom(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
-    command.current_dir(folder).stdin(Stdio::null());
+    command.current_dir(folder).stdin(Stdio::null()).env_remove("CLOAKROOM_STORE");
     command
 }
 
@@ -143,6 +143,53 @@ fn init_writes_a_file_that_check_accepts_and_never_overwrites_one() {
     std::fs::write(folder.path().join("all.toml"), all.collect::<Vec<_>>().join("\n")).unwrap();
     let said = says(&run(folder.path(), &["check", "--config", "all.toml"]));
     assert!(!said.contains("a setting that exists") && !said.contains("TOML"), "{said}");
+}
+
+#[test]
+fn r108_the_store_may_be_in_the_environment_where_a_flag_wins_and_its_password_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "upstream = \"http://127.0.0.1:1\"\npepper_file = \"pepper\"\nstore = \"redis://:s3cret@file.test\"\n";
+    std::fs::write(folder.path().join("c.toml"), text).unwrap();
+    let checked = |environment: &str, more: &[&str]| {
+        let mut command = cloakroom(folder.path());
+        if !environment.is_empty() {
+            command.env("CLOAKROOM_STORE", environment);
+        }
+        let said = says(&command.args(["check", "--config", "c.toml"]).args(more).output().unwrap());
+        assert!(!said.contains("s3cret"), "{said}");
+        said
+    };
+    let flag = ["--store", "redis://:s3cret@flag.test"];
+    for (environment, more, host) in [
+        ("", &[][..], "file.test"),
+        ("redis://:s3cret@environment.test", &[], "environment.test"),
+        ("redis://:s3cret@environment.test", &flag, "flag.test"),
+    ] {
+        let said = checked(environment, more);
+        assert!(said.contains(&format!("redis://:***@{host}")), "{said}");
+    }
+    assert!(checked("redis://:s3cret@:x", &[]).contains("store = \"redis:***\""));
+    for arguments in [&["serve", "--help"][..], &["check", "--bogus"], &["man"]] {
+        let mut command = cloakroom(folder.path());
+        let output = command.env("CLOAKROOM_STORE", "redis://:s3cret@h").args(arguments).output().unwrap();
+        assert!(!says(&output).contains("s3cret"), "{}", says(&output));
+    }
+    let help = says(&run(folder.path(), &["serve", "--help"]));
+    assert!(help.contains("CLOAKROOM_STORE") && help.contains("password_file="), "{help}");
+}
+
+#[test]
+fn r014_a_pepper_is_made_by_command_and_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = run(folder.path(), &["pepper", "new", "pepper"]);
+    assert_eq!(made.status.code(), Some(0), "{}", says(&made));
+    let text = std::fs::read_to_string(folder.path().join("pepper")).unwrap();
+    let id = says(&run(folder.path(), &["pepper", "id", "pepper"]));
+    assert!(id.trim().len() == 16 && says(&made).contains(id.trim()), "{id}");
+    assert!(!says(&made).contains(text.trim()) && !text.contains(id.trim()), "the pepper itself is not said");
+    let again = run(folder.path(), &["pepper", "new", "pepper"]);
+    assert!(again.status.code() == Some(2) && says(&again).contains("never overwritten"), "{}", says(&again));
+    assert_eq!(std::fs::read_to_string(folder.path().join("pepper")).unwrap(), text);
 }
 
 #[test]

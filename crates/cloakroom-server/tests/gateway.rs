@@ -329,3 +329,47 @@ async fn r115_r116_the_gateways_own_pages_list_and_end_sessions() {
     assert_eq!((loaded.status, loaded.field("clear-site-data")), (200, Some("\"cache\"")));
     assert_eq!(loaded.field("cache-control"), Some("no-store"));
 }
+
+#[tokio::test]
+async fn r121_whose_session_was_ended_from_elsewhere_is_told_so_and_nobody_else_is() {
+    let gateway = gateway("[[route]]\npath = \"/account\"\nrequire = \"authenticated\"").await;
+    let browser = ["Sec-Fetch-Mode: navigate"];
+    for (how, told) in [
+        ("Session-Logout: others", "&ended=1"),
+        ("Session-Logout: everywhere", "&ended=1"),
+        ("one's own logout", ""),
+    ] {
+        // A login at the instant of an "end all sessions" loses.
+        gateway.advance(1);
+        let (mut here, mut there) = (gateway.client(), gateway.client());
+        here.log_in("alice").await;
+        there.log_in("alice").await;
+        match told {
+            "" => drop(here.clone().told(&["Session-Logout: this"]).await),
+            _ => drop(there.told(&[how]).await),
+        }
+        let page = here.ask("GET", "/account", &browser).await;
+        let expected = format!("/login?return=/account{told}");
+        assert_eq!(page.field("location"), Some(expected.as_str()), "{how}");
+        let mut forger = here.clone();
+        let handle = &here.cookie.unwrap()[..22];
+        forger.cookie = Some(format!("{handle}{}", "A".repeat(42)));
+        let page = forger.ask("GET", "/account", &browser).await;
+        assert_eq!(page.field("location"), Some("/login?return=/account"), "{how}: knows the handle only");
+    }
+}
+
+#[tokio::test]
+async fn the_landing_page_says_signed_out_only_to_who_is() {
+    let gateway = gateway("").await;
+    let mut client = gateway.client();
+    client.log_in("alice <b>").await;
+    let page = client.get("/.cloakroom/signed-out").await;
+    assert!(!page.body.contains("signed out") && page.body.contains("still signed in"), "{}", page.body);
+    assert!(page.body.contains("alice &#60;b&#62;"), "{}", page.body);
+    assert!(page.body.contains("action=\"/.cloakroom/logout\""), "a way out");
+    assert_eq!(page.field("clear-site-data"), Some("\"cache\""));
+    client.ask("POST", "/.cloakroom/logout", &[]).await;
+    let page = client.get("/.cloakroom/signed-out").await;
+    assert!(page.body.contains("You are signed out") && !page.body.contains("still"), "{}", page.body);
+}

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::config::{Config, StoreChoice, show};
+use crate::config::{Config, SessionsConfig, StoreChoice, show};
+use crate::open::{self, Refused};
 use crate::routes::{Require, SessionUse};
 
 /// The effective configuration, for people.
@@ -12,16 +13,17 @@ pub(super) fn effective(config: &Config) -> String {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{name:<22}{value}");
     };
-    let policy = &config.policy;
+    let policy = &config.sessions.policy;
     line("listen", config.listen.to_string());
     line("upstream", format!("http://{}", config.upstream));
     line(
         "store",
-        match &config.store {
+        match &config.sessions.store {
             StoreChoice::Memory => "memory (a restart signs everybody out)".to_owned(),
-            StoreChoice::Sqlite(path) => format!("sqlite:{}", path.display()),
+            store => store.to_string(),
         },
     );
+    line("pepper", config.sessions.peppers.to_string());
     line("origins", config.origins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     line("browsers use", if config.https { "https" } else { "http" }.to_owned());
     if let Ok(cookie) = config.cookie.clone().build() {
@@ -36,6 +38,7 @@ pub(super) fn effective(config: &Config) -> String {
     line("rotation grace", show(policy.grace()));
     line("recent login", show(policy.recent()));
     line("clock skew", show(policy.skew()));
+    line("watch interval", show(policy.watching()));
     line(
         "sessions per user",
         policy.session_cap().map_or("no limit".to_owned(), |cap| format!("{} ({:?})", cap.max, cap.at_cap)),
@@ -55,4 +58,22 @@ pub(super) fn effective(config: &Config) -> String {
         line("warning", warning.clone());
     }
     text
+}
+
+/// Connects to the store, and prints what there is to know of it.
+pub(super) async fn connect(config: &SessionsConfig) -> anyhow::Result<()> {
+    let Some(found) = open::inspect(config).await? else {
+        println!("{:<22}on this machine; there is nothing to connect to", "store");
+        return Ok(());
+    };
+    let off = found.difference > config.policy.skew();
+    let fits = if off { "too much" } else { "within the skew" };
+    println!("{:<22}differs by {}: {fits}", "store's clock", show(found.difference));
+    for warning in &found.warnings {
+        println!("{:<22}{warning}", "store warning");
+    }
+    if off || !found.warnings.is_empty() {
+        return Err(Refused::new(format!("{} wants attention, as said above", config.store)).into());
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cloakroom demo`: the gateway and a small application behind it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cloakroom::SystemEntropy;
 use cloakroom::core::entropy::Entropy as _;
@@ -8,9 +8,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Common;
-use crate::config::Raw;
-use crate::serve;
+use crate::config::{self, PepperSource, Raw, StoreChoice};
+use crate::{open, serve};
 
+/// Where the demo keeps what it keeps.
+const FOLDER: &str = ".cloakroom";
+/// Its pepper, where sessions are on a server.
+const PEPPER: &str = ".cloakroom/demo-pepper";
 /// What the demo application needs of the gateway.
 const CONFIG: &str = include_str!("../../demo.toml");
 
@@ -21,15 +25,24 @@ pub(super) async fn run(common: Common) -> anyhow::Result<()> {
     let config = common.load(|raw| {
         let Raw { routes, login_page, cookie, .. } = demo();
         raw.upstream = Some(upstream);
-        raw.gateway_secret = Some(secret.clone());
+        raw.gateway_secret = Some(secret.clone().into());
         raw.routes = routes;
         raw.login_page = login_page;
         // Cookies are shared by all ports of a host, so the demo has a name of its own.
         raw.cookie.name = raw.cookie.name.take().or(cookie.name);
+        on_a_server(raw);
     })?;
-    let notes_file = Path::new(".cloakroom").join("demo-notes.json");
-    std::fs::create_dir_all(".cloakroom")?;
-    let sessions = serve::sessions(&config)?;
+    let notes_file = Path::new(FOLDER).join("demo-notes.json");
+    std::fs::create_dir_all(FOLDER)?;
+    if let PepperSource::Files { current, .. } = &config.sessions.peppers
+        && current.as_path() == Path::new(PEPPER)
+        && !current.exists()
+    {
+        config::make_pepper(current)?;
+    }
+    open::migrate(&config.sessions).await?;
+    let store = config.sessions.store.to_string();
+    let opened = serve::open(&config).await?;
     let listener = serve::bind(config.listen).await?;
     let (stop, stopping) = watch::channel(());
     let options = cloakroom_demo::Options::new(notes_file, cloakroom_demo::Secret::new(secret.as_str())?);
@@ -42,12 +55,29 @@ pub(super) async fn run(common: Common) -> anyhow::Result<()> {
     let stopped = serve::stopped()?;
     println!("Cloakroom demo: http://{address}");
     println!("  Sign in as alice / wonderland-42 or bob / builder-42, write a note, then look at");
-    println!("  http://{address}/sessions and try a second browser. Sessions and notes are in ./.cloakroom/");
+    println!("  http://{address}/sessions and try a second browser. Notes are in ./{FOLDER}/, sessions in");
+    println!("  {store}.");
     println!("  Ctrl-C stops it.");
-    serve::run(listener, config, sessions, stopped).await?;
+    serve::run(listener, config, opened, stopped).await?;
     drop((stop, stopping));
     application.await??;
     Ok(())
+}
+
+/// On a server, the demo keeps to itself: a schema or prefix and a pepper of its own, so that it runs with nothing configured and
+/// disturbs nobody.
+fn on_a_server(raw: &mut Raw) {
+    let options = &mut raw.store_options;
+    match raw.store.as_deref().map(StoreChoice::parse) {
+        Some(Ok(StoreChoice::Postgres(_))) => {
+            options.schema.get_or_insert_with(|| "cloakroom_demo".to_owned());
+        }
+        Some(Ok(StoreChoice::Redis(_))) => {
+            options.prefix.get_or_insert_with(|| "cloakroom-demo".to_owned());
+        }
+        _ => return,
+    }
+    raw.pepper_file.get_or_insert_with(|| PathBuf::from(PEPPER));
 }
 
 fn demo() -> Raw {
@@ -70,5 +100,23 @@ mod tests {
         let raw = Raw::parse(CONFIG).unwrap();
         assert!(raw.routes.len() >= 2);
         assert_eq!(raw.login_page.as_deref(), Some("/login"));
+    }
+
+    #[test]
+    fn on_a_server_the_demo_keeps_to_itself_unless_told_otherwise() {
+        let filled = |text: &str| {
+            let mut raw = Raw::parse(text).unwrap();
+            on_a_server(&mut raw);
+            (raw.store_options.schema, raw.store_options.prefix, raw.pepper_file)
+        };
+        let (schema, prefix, pepper) =
+            ("cloakroom_demo".to_owned(), "cloakroom-demo".to_owned(), PEPPER.into());
+        assert_eq!(filled("store = \"postgres://me@127.0.0.1/a\""), (Some(schema), None, Some(pepper)));
+        assert_eq!(filled("store = \"redis://127.0.0.1\""), (None, Some(prefix), Some(PEPPER.into())));
+        for embedded in ["", "store = \"memory\"", "store = \"sqlite:a\"", "store = \"x\""] {
+            assert_eq!(filled(embedded), (None, None, None), "{embedded}");
+        }
+        let own = "store = \"redis://127.0.0.1\"\npepper_file = \"p\"\n[store_options]\nprefix = \"q\"";
+        assert_eq!(filled(own), (None, Some("q".to_owned()), Some("p".into())));
     }
 }

@@ -4,6 +4,8 @@
 mod check;
 mod demo;
 mod init;
+mod migrate;
+mod pepper;
 mod sessions;
 
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{Config, Raw};
+use crate::config::{Config, Hidden, Raw, SessionsConfig};
 use crate::serve;
 
 /// Sessions in front of any application: secure by default, no SDK.
@@ -42,6 +44,9 @@ enum Command {
         /// The application's address, such as http://127.0.0.1:3000.
         #[arg(long, value_name = "URL")]
         upstream: Option<String>,
+        /// Connect to the store too: its warnings, and how far the clocks differ. Exit code 1 if there is anything to mend.
+        #[arg(long)]
+        connect: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -50,6 +55,13 @@ enum Command {
         /// Where to; must not exist.
         #[arg(default_value = "cloakroom.toml")]
         file: PathBuf,
+    },
+    /// Make a PostgreSQL database ready, or bring it up to date after an update of this program.
+    Migrate(migrate::Arguments),
+    /// Make or name the pepper that gateways on a shared store have in common.
+    Pepper {
+        #[command(subcommand)]
+        action: pepper::Action,
     },
     /// List or end a user's sessions.
     Sessions {
@@ -79,30 +91,63 @@ struct SubjectArgs {
     #[arg(long, value_name = "NAME")]
     subject: String,
     #[command(flatten)]
-    common: Common,
+    place: Place,
+}
+
+/// Where an address may stand that is not to be seen on the command line.
+const ENVIRONMENT: &str = "CLOAKROOM_STORE";
+
+/// Where sessions are.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The configuration file. What is given as a flag or in the environment wins over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to keep sessions: memory, sqlite: and a path, or a server: postgres://…, redis://…, redis-cluster://….
+    /// A command line can be seen by others on this machine: give a password in the environment or by password_file=.
+    /// Default: sqlite:.cloakroom/sessions.db.
+    #[arg(long, value_name = "STORE", env = ENVIRONMENT, hide_env_values = true)]
+    store: Option<Hidden>,
+}
+
+impl Place {
+    fn load(self) -> anyhow::Result<SessionsConfig> {
+        let named_by = self.named_by();
+        let config =
+            SessionsConfig::load(self.config.as_deref(), |raw| raw.store = self.store.or(raw.store.take()))?;
+        Ok(SessionsConfig { named_by, ..config })
+    }
+
+    /// These flags once more, for another command.
+    fn named_by(&self) -> String {
+        let config = self.config.as_ref().map(|file| format!(" --config {}", file.display()));
+        // The environment is the same for the other command.
+        let given = self.store.as_deref().filter(|store| std::env::var(ENVIRONMENT).as_deref() != Ok(store));
+        let store = given.map(|store| format!(" --store '{}'", crate::config::mask(store)));
+        [config, store].into_iter().flatten().collect()
+    }
 }
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// The configuration file. What is given as a flag wins over it.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Where to listen. Default: 127.0.0.1:8080.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Where to keep sessions: memory, or sqlite: and a path. Default: sqlite:.cloakroom/sessions.db.
-    #[arg(long, value_name = "STORE")]
-    store: Option<String>,
 }
 
 impl Common {
     fn load(self, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Config> {
-        let Self { config, listen, store } = self;
-        Config::load(config.as_deref(), |raw| {
+        let named_by = self.place.named_by();
+        let Self { place: Place { config, store }, listen } = self;
+        let mut config = Config::load(config.as_deref(), |raw| {
             raw.listen = listen.or(raw.listen.take());
             raw.store = store.or(raw.store.take());
             over(raw);
-        })
+        })?;
+        config.sessions.named_by = named_by;
+        Ok(config)
     }
 }
 
@@ -117,11 +162,14 @@ impl Cli {
         match self.command {
             Command::Serve { upstream: url, common } => serve(common.load(upstream(url))?).await,
             Command::Demo { common } => demo::run(common).await,
-            Command::Check { upstream: url, common } => {
-                print!("{}", check::effective(&common.load(upstream(url))?));
-                Ok(())
+            Command::Check { upstream: url, connect, common } => {
+                let config = common.load(upstream(url))?;
+                print!("{}", check::effective(&config));
+                if connect { check::connect(&config.sessions).await } else { Ok(()) }
             }
             Command::Init { file } => init::write(&file),
+            Command::Migrate(arguments) => migrate::run(arguments).await,
+            Command::Pepper { action } => pepper::run(action),
             Command::Sessions { action } => sessions::run(action).await,
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "cloakroom", &mut std::io::stdout());
@@ -138,9 +186,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!(target: "cloakroom::gateway", "{warning}");
     }
-    let sessions = serve::sessions(&config)?;
+    let opened = serve::open(&config).await?;
+    for warning in &opened.warnings {
+        tracing::warn!(target: "cloakroom::gateway", "{}: {warning}", config.sessions.store);
+    }
     let listener = serve::bind(config.listen).await?;
     let stopped = serve::stopped()?;
     println!("cloakroom: listening on {}, in front of http://{}", listener.local_addr()?, config.upstream);
-    serve::run(listener, config, sessions, stopped).await
+    serve::run(listener, config, opened, stopped).await
 }

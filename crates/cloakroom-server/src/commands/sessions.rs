@@ -3,24 +3,19 @@
 use cloakroom::SessionInfo;
 
 use super::{SessionsAction, SubjectArgs};
-use crate::config::Raw;
-use crate::serve;
+use crate::config::StoreChoice;
+use crate::open;
 
 pub(super) async fn run(action: SessionsAction) -> anyhow::Result<()> {
-    let (SessionsAction::List(args) | SessionsAction::Revoke(args)) = &action;
-    let subject = args.subject.clone();
     let revoke = matches!(action, SessionsAction::Revoke(_));
-    let (SessionsAction::List(SubjectArgs { common, .. })
-    | SessionsAction::Revoke(SubjectArgs { common, .. })) = action;
-    let config = common.load(|raw: &mut Raw| {
-        // Nothing is served, so there need be no application.
-        raw.upstream = raw.upstream.take().or(Some("http://127.0.0.1:1".to_owned()));
-    })?;
+    let (SessionsAction::List(SubjectArgs { subject, place })
+    | SessionsAction::Revoke(SubjectArgs { subject, place })) = action;
+    let config = place.load()?;
     anyhow::ensure!(
-        config.store != crate::config::StoreChoice::Memory,
+        !matches!(config.store, StoreChoice::Memory),
         "sessions in memory are the running gateway's own: end them on the user's page, or restart it"
     );
-    let sessions = serve::sessions(&config)?.sessions();
+    let sessions = open::open(&config).await?.sessions.sessions();
     if revoke {
         let count = sessions.end_all(subject.as_str()).await?;
         println!("Ended {count} session(s) of {subject}.");

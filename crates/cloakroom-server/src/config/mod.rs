@@ -1,6 +1,8 @@
 //! The configuration: one TOML file, read strictly, and every problem listed at once.
 
 mod duration;
+mod hidden;
+mod pepper;
 mod raw;
 mod store;
 
@@ -8,14 +10,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use cloakroom::core::origin::Origin;
 use cloakroom::core::policy::Problem;
-use cloakroom::{ConfigErrors, CookieOptions, Policy, SameSite};
+use cloakroom::{ConfigErrors, CookieOptions, SameSite};
 use http::uri::Authority;
 
 pub(crate) use self::duration::show;
+pub use self::hidden::Hidden;
+pub(crate) use self::hidden::mask;
+pub use self::pepper::{LoadedPeppers, PepperSource, make as make_pepper, read as read_pepper};
 pub use self::raw::{Raw, ReadError};
-pub use self::store::StoreChoice;
+use self::store::Purpose;
+pub use self::store::{Remote, SessionsConfig, StoreChoice};
 use crate::forwarded::TrustedProxies;
 use crate::headers::Limits;
 use crate::routes::Routes;
@@ -28,8 +35,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The application behind: host and port, plain http.
     pub upstream: Authority,
-    /// Where sessions are kept.
-    pub store: StoreChoice,
+    /// What sessions are made of.
+    pub sessions: SessionsConfig,
     /// The origins under which browsers know the application; requests from any other are refused.
     pub origins: Vec<Origin>,
     /// The application's login page.
@@ -42,8 +49,6 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// The session cookie.
     pub cookie: CookieOptions,
-    /// The limits of sessions.
-    pub policy: Policy,
     /// The routes.
     pub routes: Routes,
     /// How large a request's head may be.
@@ -55,7 +60,7 @@ pub struct Config {
     /// How long requests in flight may take once the gateway is told to stop.
     pub shutdown_timeout: Duration,
     /// A secret that is sent to the application with every request, so that it can refuse others.
-    pub gateway_secret: Option<String>,
+    pub gateway_secret: Option<Hidden>,
     /// What to warn of at start.
     pub warnings: Vec<String>,
 }
@@ -92,6 +97,22 @@ impl Check {
         let expected = "a duration such as 30s, 15m, 24h or 7d";
         value.and_then(|value| self.read(key, value, expected, duration::parse))
     }
+
+    fn unknown(&mut self, keys: &[String]) {
+        for key in keys {
+            self.problem(
+                key,
+                "set",
+                "a setting that exists; `cloakroom init` writes a file with all of them",
+            );
+        }
+    }
+
+    /// What was read, if there is no problem. Whatever could not be read has been noted as one.
+    fn finish<T>(self, read: Option<T>) -> Result<T, ConfigErrors> {
+        ConfigErrors::unless_empty(self.0)?;
+        read.ok_or_else(|| ConfigErrors::one("configuration", "", "settings that can be read"))
+    }
 }
 
 impl Config {
@@ -101,15 +122,7 @@ impl Config {
     ///
     /// [`anyhow::Error`] with every problem at once, each with its key, its value and what was expected.
     pub fn load(file: Option<&Path>, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Self> {
-        use anyhow::Context as _;
-        let mut raw = match file {
-            None => Raw::default(),
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
-                Raw::parse(&text).with_context(|| format!("the configuration {}", file.display()))?
-            }
-        };
+        let mut raw = Raw::load(file)?;
         over(&mut raw);
         Self::check(raw).context("the configuration cannot be used")
     }
@@ -127,15 +140,9 @@ impl Config {
     /// # Errors
     ///
     /// [`ConfigErrors`] with every problem at once.
-    pub fn check(raw: Raw) -> Result<Self, ConfigErrors> {
+    pub fn check(mut raw: Raw) -> Result<Self, ConfigErrors> {
         let mut check = Check::default();
-        for key in &raw.unknown {
-            check.problem(
-                key,
-                "set",
-                "a setting that exists; `cloakroom init` writes a file with all of them",
-            );
-        }
+        check.unknown(&raw.unknown);
         let mut warnings = Vec::new();
         let listen = raw.listen.as_deref().unwrap_or("127.0.0.1:8080");
         let listen = check.read("listen", listen, "an address and port such as 127.0.0.1:8080", |text| {
@@ -159,8 +166,7 @@ impl Config {
                  can claim to be anybody"
             ));
         }
-        let store = raw.store.as_deref().unwrap_or("sqlite:.cloakroom/sessions.db");
-        let store = check.read("store", store, "memory, or sqlite: and a path", StoreChoice::parse);
+        let sessions = SessionsConfig::check(&mut check, raw.sessions(), Purpose::Serve);
         let tls = match (raw.tls.cert, raw.tls.key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
@@ -197,7 +203,6 @@ impl Config {
         }
         let proxies = check.take(TrustedProxies::parse(&raw.trusted_proxies));
         let cookie = cookie(&mut check, raw.cookie, raw.insecure_plain_http);
-        let policy = raw.policy.check(&mut check);
         let routes =
             raw.routes.into_iter().enumerate().map(|(index, route)| route.check(&mut check, index)).collect();
         let routes = check.take(Routes::new(routes));
@@ -217,33 +222,18 @@ impl Config {
         {
             check.problem("gateway_secret", "(hidden)", "at least 16 visible ASCII characters");
         }
-        let parts = (listen, upstream, store, cookie, policy, routes, proxies);
-        let (
-            Some(listen),
-            Some(upstream),
-            Some(store),
-            Some(cookie),
-            Some(policy),
-            Some(routes),
-            Some(trusted_proxies),
-        ) = parts
-        else {
-            ConfigErrors::unless_empty(check.0)?;
-            // Whatever could not be read has been noted as a problem.
-            return Err(ConfigErrors::one("configuration", "", "settings that can be read"));
-        };
-        ConfigErrors::unless_empty(check.0)?;
+        let parts = (|| Some((listen?, upstream?, sessions?, cookie?, routes?, proxies?)))();
+        let (listen, upstream, sessions, cookie, routes, trusted_proxies) = check.finish(parts)?;
         Ok(Self {
             listen,
             upstream,
-            store,
+            sessions,
             origins,
             login_page,
             tls,
             https,
             trusted_proxies,
             cookie,
-            policy,
             routes,
             limits: defaults,
             data_bytes,

@@ -1,11 +1,12 @@
 //! The configuration as it is written: names and texts, nothing understood yet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use cloakroom::{AtCap, Policy};
 use serde::Deserialize;
 
-use super::Check;
+use super::{Check, Hidden};
 use crate::routes::{Require, Route, SessionUse};
 use cloakroom::Activity;
 
@@ -17,16 +18,20 @@ use cloakroom::Activity;
 pub struct Raw {
     pub listen: Option<String>,
     pub upstream: Option<String>,
-    pub store: Option<String>,
+    pub store: Option<Hidden>,
+    pub pepper_file: Option<PathBuf>,
+    pub accepted_pepper_files: Vec<PathBuf>,
+    pub retired_peppers: Vec<String>,
     pub origin: Option<String>,
     pub login_page: Option<String>,
-    pub gateway_secret: Option<String>,
+    pub gateway_secret: Option<Hidden>,
     pub trusted_proxies: Vec<String>,
     pub tls_terminated_by_proxy: bool,
     pub insecure_plain_http: Option<String>,
     pub tls: RawTls,
     pub cookie: RawCookie,
     pub policy: RawPolicy,
+    pub store_options: RawStoreOptions,
     pub limits: RawLimits,
     #[serde(rename = "route")]
     pub routes: Vec<RawRoute>,
@@ -43,16 +48,88 @@ impl Raw {
     /// If it is no TOML, or has a value of the wrong kind; the text says where.
     pub fn parse(text: &str) -> Result<Self, ReadError> {
         let mut unknown = Vec::new();
-        let document = toml::Deserializer::parse(text).map_err(ReadError)?;
+        let document = toml::Deserializer::parse(text).map_err(|error| ReadError::new(text, &error))?;
         let read = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()));
-        read.map(|raw| Self { unknown, ..raw }).map_err(ReadError)
+        read.map(|raw| Self { unknown, ..raw }).map_err(|error| ReadError::new(text, &error))
+    }
+
+    /// Reads a file, or nothing.
+    pub(super) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(file) = file else { return Ok(Self::default()) };
+        let name = file.display();
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("the configuration {name} cannot be read"))?;
+        Self::parse(&text).with_context(|| format!("the configuration {name}"))
+    }
+
+    /// Takes out what sessions are made of.
+    pub(super) fn sessions(&mut self) -> RawSessions {
+        RawSessions {
+            store: self.store.take(),
+            store_options: std::mem::take(&mut self.store_options),
+            peppers: RawPeppers {
+                pepper_file: self.pepper_file.take(),
+                accepted_pepper_files: std::mem::take(&mut self.accepted_pepper_files),
+                retired_peppers: std::mem::take(&mut self.retired_peppers),
+            },
+            policy: std::mem::take(&mut self.policy),
+        }
     }
 }
 
 /// A text is no configuration: no TOML, or a value of the wrong kind. Says where.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ReadError(toml::de::Error);
+pub struct ReadError(String);
+
+impl ReadError {
+    /// The library's text shows the line, and sometimes the value; not where a password may be in it.
+    fn new(text: &str, error: &toml::de::Error) -> Self {
+        let span = error.span().unwrap_or(0..text.len());
+        let (before, rest) = text.split_at_checked(span.start).unwrap_or((text, ""));
+        let begin = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let end = span.start
+            + rest.get(span.end.saturating_sub(span.start)..).map_or(rest.len(), |after| {
+                span.end.saturating_sub(span.start) + after.find('\n').unwrap_or(after.len())
+            });
+        let lines = text.get(begin..end).unwrap_or(text);
+        // Generous: any line that looks as if it might.
+        let secret = ["store", "secret", "://", "@"].iter().any(|sign| lines.contains(sign));
+        if !secret {
+            return Self(error.to_string());
+        }
+        let line = before.matches('\n').count() + 1;
+        Self(format!(
+            "line {line} is no TOML, or its value is of the wrong kind; it may hold a password, so it is not shown"
+        ))
+    }
+}
+
+/// What sessions are made of.
+pub(super) struct RawSessions {
+    pub(super) store: Option<Hidden>,
+    pub(super) store_options: RawStoreOptions,
+    pub(super) peppers: RawPeppers,
+    pub(super) policy: RawPolicy,
+}
+
+pub(super) struct RawPeppers {
+    pub(super) pepper_file: Option<PathBuf>,
+    pub(super) accepted_pepper_files: Vec<PathBuf>,
+    pub(super) retired_peppers: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the keys of the file")]
+pub struct RawStoreOptions {
+    pub timeout: Option<String>,
+    pub connections: Option<usize>,
+    pub schema: Option<String>,
+    pub prefix: Option<String>,
+    pub replicas: Option<u32>,
+    pub insecure_plaintext: Option<String>,
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -92,6 +169,7 @@ pub struct RawPolicy {
     pub recent_login: Option<String>,
     pub clock_skew: Option<String>,
     pub tombstone_ttl: Option<String>,
+    pub watch_interval: Option<String>,
     pub max_sessions: Option<u32>,
     pub at_cap: Option<String>,
     pub survives_login: Vec<String>,
@@ -125,7 +203,8 @@ impl RawPolicy {
             rotation_grace,
             recent_login,
             clock_skew,
-            tombstone_ttl
+            tombstone_ttl,
+            watch_interval
         );
         let at_cap = match self.at_cap.as_deref() {
             None | Some("evict-oldest") => AtCap::EvictOldest,
@@ -191,5 +270,28 @@ impl RawRoute {
         route.login_callback = self.login_callback;
         route.allow_parameters = self.allow_parameters;
         route
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r108_a_configuration_that_does_not_read_shows_no_password() {
+        for text in [
+            "store = \"redis://:s3cret@h\" x",
+            "store = [\"redis://:s3cret@h\"]",
+            "listen = \"a\"\nstore = \"\"\"\nredis://:s3cret@h\"\"\" x",
+            "listen = 1\nstore = \"redis://:s3cret@h",
+            "gateway_secret = \"s3cret\" x",
+            "gateway_secret = [\"s3cret\"]",
+        ] {
+            let error = Raw::parse(text).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains("s3cret") && said.contains("line "), "{text}: {said}");
+        }
+        let said = Raw::parse("listen = 1").unwrap_err().to_string();
+        assert!(said.contains("listen = 1") && said.contains("expected a string"), "{said}");
     }
 }

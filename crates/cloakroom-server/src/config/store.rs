@@ -1,75 +1,258 @@
-//! Where sessions are kept, and the pepper that goes with it.
+//! Where sessions are kept, under which peppers, and with which limits.
 
-use std::io::Write as _;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use cloakroom::core::entropy::Entropy as _;
-use cloakroom::{Pepper, Peppers, SystemEntropy};
+use cloakroom::Policy;
+use cloakroom_postgres::PostgresOptions;
+use cloakroom_redis::RedisOptions;
 
-/// Where sessions are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::hidden::mask;
+use super::pepper::{PepperSource, parse_id};
+use super::{Check, Raw, raw};
+
+const EXPECTED: &str = "memory, sqlite: and a path, or the address of a server that begins with postgres://, redis://, \
+                        rediss://, redis-cluster:// or rediss-cluster://";
+
+/// Where sessions are kept. `Display` and `Debug` show no password.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum StoreChoice {
     /// In the gateway's memory: a restart signs everybody out.
     Memory,
     /// In one SQLite file.
     Sqlite(PathBuf),
+    /// In PostgreSQL, shared by several gateways.
+    Postgres(Remote<PostgresOptions>),
+    /// In Redis, Valkey or a cluster of them, shared by several gateways.
+    Redis(Remote<RedisOptions>),
+}
+
+/// A server, and how to talk to it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Remote<O> {
+    /// How to connect.
+    pub options: O,
+    /// The address, without what is not to be shown.
+    pub shown: String,
+}
+
+impl<O> fmt::Debug for Remote<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Display for StoreChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(Remote { shown, .. }) | Self::Redis(Remote { shown, .. }) => f.write_str(shown),
+        }
+    }
 }
 
 impl StoreChoice {
-    /// Reads `memory` or `sqlite:PATH`.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text.split_once(':') {
-            None if text == "memory" => Some(Self::Memory),
-            Some(("sqlite", path)) if !path.is_empty() => Some(Self::Sqlite(PathBuf::from(path))),
-            _ => None,
-        }
-    }
-
-    /// The pepper that belongs to the store: made at the first start of an embedded store, and kept beside its file
-    /// with mode 0600.
+    /// Reads `memory`, `sqlite:PATH` or the address of a server.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or made, or holds something else.
-    pub fn peppers(&self) -> anyhow::Result<Peppers> {
-        let key = match self {
-            Self::Memory => fresh_key()?,
-            Self::Sqlite(path) => kept_key(&path.with_file_name("pepper"))?,
-        };
-        Ok(Peppers::new(Pepper::new(&key)?))
+    /// What was expected instead; does not repeat the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let refused = |error: &dyn fmt::Display| format!("an address that can be used; {error}");
+        let shown = || mask(text);
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
+            Some(("postgres" | "postgresql", _)) => match PostgresOptions::parse(text) {
+                Ok(options) => Ok(Self::Postgres(Remote { options, shown: shown() })),
+                Err(error) => Err(refused(&error)),
+            },
+            Some(("redis" | "rediss" | "redis-cluster" | "rediss-cluster", _)) => {
+                match RedisOptions::parse(text) {
+                    Ok(options) => Ok(Self::Redis(Remote { options, shown: shown() })),
+                    Err(error) => Err(refused(&error)),
+                }
+            }
+            _ => Err(EXPECTED.to_owned()),
+        }
+    }
+
+    /// Whether several gateways, on several machines, can use it.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_) | Self::Redis(_))
     }
 }
 
-fn fresh_key() -> anyhow::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    SystemEntropy.fill(&mut key)?;
-    Ok(key)
+/// What sessions are made of: where they are kept, what they are sealed with, and how long they last.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionsConfig {
+    /// Where sessions are kept.
+    pub store: StoreChoice,
+    /// Where the pepper comes from.
+    pub peppers: PepperSource,
+    /// The limits of sessions.
+    pub policy: Policy,
+    /// The flags that name this store on a command line, each after a space, to be said in advice. Shows no password.
+    pub named_by: String,
 }
 
-fn kept_key(path: &Path) -> anyhow::Result<[u8; 32]> {
-    let name = path.display();
-    match std::fs::read(path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| {
-            anyhow::anyhow!("{name} does not hold a pepper of 32 bytes; restore it from a backup")
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder)
-                    .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+/// For what a configuration is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To serve sessions: a shared store wants a pepper.
+    Serve,
+    /// To look after them: nothing is sealed.
+    LookAfter,
+}
+
+impl SessionsConfig {
+    /// Reads what a configuration file says of sessions, for commands that look after them and serve none: there need be
+    /// no application, and no pepper.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`](super::Config::load).
+    pub fn load(file: Option<&Path>, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Self> {
+        let mut raw = Raw::load(file)?;
+        over(&mut raw);
+        let mut check = Check::default();
+        check.unknown(&raw.unknown);
+        let read = Self::check(&mut check, raw.sessions(), Purpose::LookAfter);
+        check.finish(read).context("the configuration cannot be used")
+    }
+
+    pub(super) fn check(check: &mut Check, raw: raw::RawSessions, purpose: Purpose) -> Option<Self> {
+        let policy = raw.policy.check(check);
+        let text = raw.store.as_deref().unwrap_or("sqlite:.cloakroom/sessions.db");
+        let store = match StoreChoice::parse(text) {
+            Ok(store) => raw.store_options.apply(check, store, policy.as_ref()),
+            Err(expected) => {
+                // A forgotten escape puts a piece of a password anywhere, so nothing of such an address is shown.
+                let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+                check.problem(
+                    "store",
+                    if rest.is_empty() { text.to_owned() } else { format!("{scheme}:***") },
+                    &expected,
+                );
+                None
             }
-            let key = fresh_key()?;
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(path).with_context(|| format!("{name} cannot be made"))?;
-            file.write_all(&key)
-                .and_then(|()| file.sync_all())
-                .with_context(|| format!("{name} cannot be written"))?;
-            Ok(key)
+        };
+        let peppers = raw.peppers.check(check, store.as_ref(), purpose);
+        Some(Self { store: store?, peppers: peppers?, policy: policy?, named_by: String::new() })
+    }
+}
+
+impl raw::RawStoreOptions {
+    /// Lays the options over those of the address.
+    fn apply(self, check: &mut Check, store: StoreChoice, policy: Option<&Policy>) -> Option<StoreChoice> {
+        let timeout = check.duration("store_options.timeout", self.timeout.as_ref());
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            check.problem("store_options.timeout", "0", "a time to wait, such as 2s");
         }
-        Err(error) => Err(error).with_context(|| format!("{name} cannot be read")),
+        if self.connections == Some(0) {
+            check.problem("store_options.connections", "0", "at least 1");
+        }
+        if self.insecure_plaintext.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+            check.problem("store_options.insecure_plaintext", "", "a reason, in words");
+        }
+        let remote = store.is_shared();
+        let (postgres, redis) =
+            (matches!(store, StoreChoice::Postgres(_)), matches!(store, StoreChoice::Redis(_)));
+        let given = [
+            ("timeout", self.timeout.is_some() && !remote),
+            ("insecure_plaintext", self.insecure_plaintext.is_some() && !remote),
+            ("schema", self.schema.is_some() && !postgres),
+            ("connections", self.connections.is_some() && !postgres),
+            ("prefix", self.prefix.is_some() && !redis),
+            ("replicas", self.replicas.is_some() && !redis),
+        ];
+        for (key, _) in given.iter().filter(|(_, misplaced)| *misplaced) {
+            check.problem(&format!("store_options.{key}"), "set", "nothing: this store has no such option");
+        }
+        Some(match store {
+            StoreChoice::Postgres(Remote { mut options, shown }) => {
+                if let Some(timeout) = timeout {
+                    options = options.timeout(timeout);
+                }
+                if let Some(connections) = self.connections {
+                    options = options.pool_size(connections);
+                }
+                if let Some(schema) = self.schema {
+                    options = options.schema(schema);
+                }
+                if let Some(reason) = self.insecure_plaintext {
+                    options = options.insecure_plaintext(reason);
+                }
+                if let Some(policy) = policy {
+                    options = options.clock_skew(policy.skew());
+                }
+                if let Err(error) = options.check() {
+                    check.problem("store", &shown, &format!("another address or other options: {error}"));
+                }
+                StoreChoice::Postgres(Remote { options, shown })
+            }
+            StoreChoice::Redis(Remote { mut options, shown }) => {
+                if let Some(timeout) = timeout {
+                    options = options.timeout(timeout);
+                }
+                if let Some(prefix) = self.prefix {
+                    options = options.prefix(prefix);
+                }
+                if let Some(reason) = self.insecure_plaintext {
+                    options = options.insecure_plaintext(reason);
+                }
+                if let Some(replicas) = self.replicas {
+                    options = options.replicas(replicas);
+                }
+                if let Some(policy) = policy {
+                    // The server itself forgets what is over.
+                    let kept = policy.sweep_limits();
+                    options = options
+                        .clock_skew(policy.skew())
+                        .tombstone_ttl(kept.tombstone_ttl)
+                        .epochs_kept(kept.epoch_ttl);
+                }
+                StoreChoice::Redis(Remote { options, shown })
+            }
+            embedded => embedded,
+        })
+    }
+}
+
+impl raw::RawPeppers {
+    fn check(self, check: &mut Check, store: Option<&StoreChoice>, purpose: Purpose) -> Option<PepperSource> {
+        let expected = "the id of a pepper, 16 hexadecimal digits; `cloakroom pepper id FILE` prints it";
+        let ids = self.retired_peppers.iter().map(|id| check.read("retired_peppers", id, expected, parse_id));
+        let retired = ids.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()?;
+        if purpose == Purpose::LookAfter {
+            return Some(PepperSource::Unneeded);
+        }
+        if let Some(current) = self.pepper_file {
+            return Some(PepperSource::Files { current, accepted: self.accepted_pepper_files, retired });
+        }
+        if !self.accepted_pepper_files.is_empty() || !retired.is_empty() {
+            let key = if retired.is_empty() { "accepted_pepper_files" } else { "retired_peppers" };
+            check.problem(key, "set", "pepper_file beside it");
+            return None;
+        }
+        Some(match store? {
+            StoreChoice::Memory => PepperSource::Fresh,
+            StoreChoice::Sqlite(path) => PepperSource::Beside(path.with_file_name("pepper")),
+            _ => {
+                check.problem(
+                    "pepper_file",
+                    "",
+                    "the file with the pepper that all gateways on this store have in common, because it is not kept in the \
+                     store; `cloakroom pepper new pepper` makes one",
+                );
+                return None;
+            }
+        })
     }
 }
 
@@ -77,31 +260,91 @@ fn kept_key(path: &Path) -> anyhow::Result<[u8; 32]> {
 mod tests {
     use super::*;
 
+    fn shown(text: &str) -> Option<String> {
+        StoreChoice::parse(text).ok().map(|store| store.to_string())
+    }
+
     #[test]
     fn stores_are_named_by_scheme_and_path() {
-        assert_eq!(StoreChoice::parse("memory"), Some(StoreChoice::Memory));
-        assert_eq!(StoreChoice::parse("sqlite:a/b.db"), Some(StoreChoice::Sqlite("a/b.db".into())));
-        for bad in ["", "sqlite", "sqlite:", "memory:", "redis://x", "Memory"] {
-            assert_eq!(StoreChoice::parse(bad), None, "{bad}");
+        for good in [
+            "memory",
+            "sqlite:a/b.db",
+            "postgres://me@127.0.0.1:5432/app",
+            "redis://127.0.0.1:6379",
+            "redis-cluster://127.0.0.1:7000,127.0.0.1:7001",
+        ] {
+            assert_eq!(shown(good).as_deref(), Some(good));
+        }
+        for bad in ["", "sqlite", "sqlite:", "memory:", "redis:", "mysql://x", "Memory", "postgres"] {
+            assert_eq!(shown(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn r014_a_pepper_is_made_once_for_its_owner_only_and_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = StoreChoice::Sqlite(folder.path().join("new/sessions.db"));
-        store.peppers().unwrap();
-        let file = folder.path().join("new/pepper");
-        let made = std::fs::read(&file).unwrap();
-        assert_eq!(made.len(), 32);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    fn r108_a_stores_password_is_in_no_text_made_of_it() {
+        for text in ["postgres://me:s3cret@127.0.0.1/app", "redis://:s3cret@127.0.0.1:6379"] {
+            let store = StoreChoice::parse(text).unwrap();
+            assert!(store.is_shared());
+            let said = format!("{store} {store:?} {store:#?}");
+            assert!(said.contains("***") && !said.contains("s3cret"), "{said}");
         }
-        store.peppers().unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), made);
-        std::fs::write(&file, b"short").unwrap();
-        assert!(store.peppers().unwrap_err().to_string().contains("restore it"));
+        for text in [
+            "postgres://me:s3cret@:x/app",
+            "postgres:me:s3cret@h",
+            "redis://:s3cret@127.0.0.1:s3cret",
+            "redis://h/s3cret",
+            "redis-cluster://",
+            "mysql://me:s3cret@h",
+        ] {
+            let raw = Raw::parse(&format!("upstream = \"http://127.0.0.1:1\"\nstore = {text:?}")).unwrap();
+            assert!(!format!("{raw:?}").contains("s3cret"));
+            let said = super::super::Config::check(raw).unwrap_err().to_string();
+            assert!(said.contains("store = ") && !said.contains("s3cret"), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn options_that_a_store_does_not_have_are_refused() {
+        let table = [
+            ("memory", "timeout = \"1s\"", "store_options.timeout"),
+            ("sqlite:a.db", "connections = 2", "store_options.connections"),
+            ("redis://127.0.0.1", "schema = \"a\"", "store_options.schema"),
+            ("postgres://me@127.0.0.1/app", "prefix = \"a\"", "store_options.prefix"),
+            ("postgres://me@127.0.0.1/app", "timeout = \"0s\"", "store_options.timeout"),
+            ("postgres://me@127.0.0.1/app", "connections = 0", "store_options.connections"),
+            ("redis://127.0.0.1", "insecure_plaintext = \" \"", "store_options.insecure_plaintext"),
+            ("postgres://me@127.0.0.1/app", "tmeout = \"1s\"", "store_options.tmeout"),
+        ];
+        for (store, option, key) in table {
+            let text = format!(
+                "upstream = \"http://127.0.0.1:1\"\nstore = \"{store}\"\npepper_file = \"p\"\n[store_options]\n{option}\n"
+            );
+            let said = super::super::Config::check(Raw::parse(&text).unwrap()).unwrap_err().to_string();
+            assert!(said.contains(key) && said.lines().count() <= 2, "{said}");
+        }
+    }
+
+    #[test]
+    fn r014_a_shared_store_wants_a_pepper_that_is_configured_and_an_embedded_one_may_have_one() {
+        let check = |store: &str, more: &str| {
+            let text = format!("upstream = \"http://127.0.0.1:1\"\nstore = \"{store}\"\n{more}");
+            super::super::Config::check(Raw::parse(&text).unwrap()).map(|config| config.sessions.peppers)
+        };
+        for shared in ["postgres://me@127.0.0.1/app", "redis://127.0.0.1", "redis-cluster://127.0.0.1:1"] {
+            let said = check(shared, "").unwrap_err().to_string();
+            assert!(said.contains("pepper_file = ") && said.contains("cloakroom pepper new"), "{said}");
+            let files = check(shared, "pepper_file = \"p\"\naccepted_pepper_files = [\"q\"]").unwrap();
+            assert!(matches!(files, PepperSource::Files { .. }), "{files:?}");
+        }
+        assert_eq!(check("memory", "").unwrap(), PepperSource::Fresh);
+        assert_eq!(check("sqlite:a/s.db", "").unwrap(), PepperSource::Beside("a/pepper".into()));
+        assert!(matches!(check("sqlite:a/s.db", "pepper_file = \"p\"").unwrap(), PepperSource::Files { .. }));
+        for (more, key) in [
+            ("accepted_pepper_files = [\"q\"]", "accepted_pepper_files"),
+            ("retired_peppers = [\"0123456789abcdef\"]", "retired_peppers"),
+            ("pepper_file = \"p\"\nretired_peppers = [\"0123\"]", "retired_peppers = \"0123\""),
+        ] {
+            assert!(check("sqlite:a/s.db", more).unwrap_err().to_string().contains(key), "{more}");
+        }
     }
 }

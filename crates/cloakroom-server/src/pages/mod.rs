@@ -43,6 +43,8 @@ struct Line {
 #[template(path = "signed_out.html")]
 struct SignedOutPage<'a> {
     login_page: &'a str,
+    /// Who is signed in all the same: somebody came here without having signed out.
+    subject: Option<String>,
 }
 
 /// Serves one of the gateway's own pages.
@@ -59,10 +61,7 @@ pub async fn serve(
         // The page that was left enters the back/forward cache after the landing page's own head has come; what
         // the landing page then loads empties it.
         "/.cloakroom/signed-out.css" if reading => SignedOut(css("/* empties the cache */")).into_inner(),
-        SIGNED_OUT if reading => match (SignedOutPage { login_page }).render() {
-            Ok(page) => SignedOut(html(page)).into_inner(),
-            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR),
-        },
+        SIGNED_OUT if reading => SignedOut(signed_out(&request, login_page).await).into_inner(),
         path @ (SESSIONS
         | "/.cloakroom/sessions/end"
         | "/.cloakroom/sessions/end-others"
@@ -124,6 +123,16 @@ async fn act(
     let own = session.handle() == Some(handle);
     session.end(handle).await?;
     Ok(see(if own { SIGNED_OUT } else { SESSIONS }))
+}
+
+/// Says whether the user is signed out, as a logout leaves them.
+async fn signed_out(request: &Request<Incoming>, login_page: &str) -> Response<Stream> {
+    let subject = match Session::load(request.extensions()).await {
+        Ok(session) => session.subject().map(|subject| subject.to_string()),
+        Err(error) => return error.response(),
+    };
+    let page = SignedOutPage { login_page, subject };
+    page.render().map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), html)
 }
 
 /// The one field of the form, `handle`. A handle has no character that a form would escape.

@@ -101,7 +101,7 @@ pub(crate) struct Gateway {
     pub(crate) log: Log,
     pub(crate) clock: ManualClock,
     pub(crate) received: Received,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: Arc<tempfile::TempDir>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -146,21 +146,35 @@ pub(crate) async fn gateway(toml: &str) -> Gateway {
 
 /// Starts the gateway in front of something else.
 pub(crate) async fn gateway_before(upstream: SocketAddr, toml: &str) -> Gateway {
-    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(SystemClock.now().unwrap_or(Timestamp::EPOCH));
+    start(upstream, toml, Arc::new(tempfile::tempdir().unwrap()), clock).await
+}
+
+/// Starts another gateway on the same store, with the same clock.
+pub(crate) async fn gateway_beside(other: &Gateway, upstream: SocketAddr, toml: &str) -> Gateway {
+    start(upstream, toml, Arc::clone(&other.folder), other.clock.clone()).await
+}
+
+async fn start(
+    upstream: SocketAddr,
+    toml: &str,
+    folder: Arc<tempfile::TempDir>,
+    clock: ManualClock,
+) -> Gateway {
     let mut raw = Raw::parse(toml).unwrap();
     raw.listen = Some("127.0.0.1:0".to_owned());
     raw.upstream = Some(format!("http://{upstream}"));
-    raw.store = Some(format!("sqlite:{}", folder.path().join("sessions.db").display()));
+    raw.store = Some(format!("sqlite:{}", folder.path().join("sessions.db").display()).into());
     let config = Config::check(raw).unwrap();
-    let (log, clock) = (Log::default(), ManualClock::new(SystemClock.now().unwrap_or(Timestamp::EPOCH)));
-    let sessions =
-        serve::sessions_with(&config, |builder| builder.observer(log.clone()).clock(clock.clone())).unwrap();
+    let log = Log::default();
+    let opened =
+        serve::open_with(&config, clock.clone(), |builder| builder.observer(log.clone())).await.unwrap();
     let listener = serve::bind(config.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         let stopped = async { drop(stopping.await) };
-        serve::run(listener, config, sessions, stopped).await.unwrap();
+        serve::run(listener, config, opened, stopped).await.unwrap();
     });
     Gateway { address, log, clock, received: Received::default(), folder, stop: Some(stop), task }
 }

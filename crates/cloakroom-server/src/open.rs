@@ -1,0 +1,250 @@
+//! Opening a store: connect, compare clocks, agree on the pepper, and only then build the session layer.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cloakroom::core::clock::Clock;
+use cloakroom::core::store::{PepperClaim, Shared};
+use cloakroom::{MemoryStore, PepperId, SessionLayer, SessionLayerBuilder, SystemClock};
+use cloakroom_postgres::{Migrated, OpenError, PostgresOptions, PostgresStore};
+use cloakroom_redis::{RedisOptions, RedisStore};
+use cloakroom_sqlite::SqliteStore;
+
+use crate::config::{LoadedPeppers, PepperSource, Remote, SessionsConfig, StoreChoice, show};
+use crate::health::Health;
+
+/// A store that is open and can be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Opened {
+    /// Sessions on it.
+    pub sessions: SessionLayer,
+    /// Whether it goes on to be usable.
+    pub health: Health,
+    /// What its settings do not promise, for the operator to know.
+    pub warnings: Vec<String>,
+}
+
+/// The gateway could run, but must not: for the operator to mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+impl Refused {
+    /// Says what is to be mended, and how.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// What there is to know of a shared store, found without changing it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// How far the clocks certainly differ.
+    pub difference: Duration,
+    /// What its settings do not promise.
+    pub warnings: Vec<String>,
+}
+
+/// Opens the store that a configuration names.
+///
+/// # Errors
+///
+/// If it cannot be reached ([`anyhow::Error`], and a retry may help), or must not be used ([`Refused`], and it does not): another
+/// pepper, a clock that is off, a database that is not migrated.
+pub async fn open(config: &SessionsConfig) -> anyhow::Result<Opened> {
+    open_with(config, SystemClock, |builder| builder).await
+}
+
+/// As [`open`], with a clock and changes of one's own.
+///
+/// # Errors
+///
+/// As [`open`].
+pub async fn open_with(
+    config: &SessionsConfig,
+    clock: impl Clock + Clone,
+    change: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
+) -> anyhow::Result<Opened> {
+    let loaded = config.peppers.load()?;
+    let watched: Arc<dyn Clock> = Arc::new(clock.clone());
+    let builder = |builder: SessionLayerBuilder| {
+        change(builder).clock(clock).policy(config.policy.clone()).peppers(loaded.peppers.clone())
+    };
+    let (builder, health, warnings) = match &config.store {
+        StoreChoice::Memory => {
+            (builder(SessionLayer::builder(MemoryStore::new())), Health::process(watched), Vec::new())
+        }
+        StoreChoice::Sqlite(path) => {
+            let store =
+                SqliteStore::open(path).with_context(|| format!("store = sqlite:{}", path.display()))?;
+            (builder(SessionLayer::builder(store.clone())), Health::local(store, watched), Vec::new())
+        }
+        StoreChoice::Postgres(remote) => {
+            let (store, warnings) = postgres(config, remote).await?;
+            let health = agree(&store, config, &loaded, watched).await?;
+            (builder(SessionLayer::builder(store)), health, warnings)
+        }
+        StoreChoice::Redis(remote) => {
+            let (store, warnings) = redis(config, remote).await?;
+            let health = agree(&store, config, &loaded, watched).await?;
+            (builder(SessionLayer::builder(store)), health, warnings)
+        }
+    };
+    Ok(Opened { sessions: builder.build()?, health, warnings })
+}
+
+/// Connects to a shared store and looks around. `None` for a store on this machine.
+///
+/// # Errors
+///
+/// If it cannot be reached, or is not migrated ([`Refused`]).
+pub async fn inspect(config: &SessionsConfig) -> anyhow::Result<Option<Inspection>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let skew = config.policy.skew();
+    let (health, warnings) = match &config.store {
+        StoreChoice::Memory | StoreChoice::Sqlite(_) => return Ok(None),
+        StoreChoice::Postgres(remote) => {
+            let (store, warnings) = postgres(config, remote).await?;
+            (Health::shared(store, clock, skew), warnings)
+        }
+        StoreChoice::Redis(remote) => {
+            let (store, warnings) = redis(config, remote).await?;
+            (Health::shared(store, clock, skew), warnings)
+        }
+    };
+    let difference = health.difference().await.with_context(|| unreachable(&config.store))?;
+    Ok(Some(Inspection { difference: difference.unwrap_or_default(), warnings }))
+}
+
+async fn postgres(
+    config: &SessionsConfig,
+    remote: &Remote<PostgresOptions>,
+) -> anyhow::Result<(PostgresStore, Vec<String>)> {
+    let store = remote.options.clone().connect().await.map_err(|error| match error {
+        OpenError::Missing { .. } | OpenError::Older { .. } => refused(
+            &config.store,
+            format!("the database is not ready for this version; run: cloakroom migrate{}", config.named_by),
+        ),
+        error => not_open(&config.store, error),
+    })?;
+    let warnings = store.warnings().await.with_context(|| unreachable(&config.store))?;
+    Ok((store, warnings))
+}
+
+async fn redis(
+    config: &SessionsConfig,
+    remote: &Remote<RedisOptions>,
+) -> anyhow::Result<(RedisStore, Vec<String>)> {
+    let store = remote.options.clone().connect().await.map_err(|error| {
+        if error.may_retry() {
+            return anyhow::Error::new(error).context(unreachable(&config.store));
+        }
+        refused(&config.store, chain(&error))
+    })?;
+    let warnings = store.warnings().await.with_context(|| unreachable(&config.store))?;
+    Ok((store, warnings))
+}
+
+fn refused(store: &StoreChoice, why: impl std::fmt::Display) -> anyhow::Error {
+    Refused(format!("the session store {store} cannot be used: {why}")).into()
+}
+
+/// An error with its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Makes a store ready for this version, where that is a step of its own. Returns the versions of its schema before and after; `None`
+/// where there is none.
+///
+/// # Errors
+///
+/// If the database cannot be reached, or not be changed.
+pub async fn migrate(config: &SessionsConfig) -> anyhow::Result<Option<Migrated>> {
+    match &config.store {
+        StoreChoice::Memory | StoreChoice::Sqlite(_) | StoreChoice::Redis(_) => Ok(None),
+        StoreChoice::Postgres(remote) => {
+            let migrated = remote.options.migrate().await;
+            migrated.map(Some).map_err(|error| not_open(&config.store, error))
+        }
+    }
+}
+
+/// The SQL that [`migrate`] would run, empty if there is nothing to do; `None` where there is no schema.
+///
+/// # Errors
+///
+/// If the database cannot be reached.
+pub async fn pending(config: &SessionsConfig) -> anyhow::Result<Option<String>> {
+    match &config.store {
+        StoreChoice::Memory | StoreChoice::Sqlite(_) | StoreChoice::Redis(_) => Ok(None),
+        StoreChoice::Postgres(remote) => {
+            let pending = remote.options.pending().await;
+            pending.map(Some).map_err(|error| not_open(&config.store, error))
+        }
+    }
+}
+
+fn not_open(store: &StoreChoice, error: OpenError) -> anyhow::Error {
+    if error.may_retry() {
+        return anyhow::Error::new(error).context(unreachable(store));
+    }
+    refused(store, chain(&error))
+}
+
+/// Refuses a shared store whose clock is off, or whose sessions are under peppers that this gateway does not have.
+async fn agree<S: Shared + Clone>(
+    store: &S,
+    config: &SessionsConfig,
+    loaded: &LoadedPeppers,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Health> {
+    let health = Health::shared(store.clone(), clock, config.policy.skew());
+    let answered = health.difference().await.with_context(|| unreachable(&config.store))?;
+    if let Some(difference) = answered.filter(|difference| *difference > health.skew()) {
+        return Err(Refused(format!(
+            "this machine's clock and that of {} differ by {}, and policy.clock_skew allows {}: sessions would end early or late; \
+             let NTP set both, then start again",
+            config.store,
+            show(difference),
+            show(health.skew()),
+        ))
+        .into());
+    }
+    if config.peppers == PepperSource::Unneeded {
+        return Ok(health);
+    }
+    let claim = store.claim_pepper(loaded.current, &loaded.live).await;
+    match claim.with_context(|| unreachable(&config.store))? {
+        PepperClaim::Accepted => Ok(health),
+        PepperClaim::Foreign { known } => {
+            let ids = |ids: &[PepperId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(Refused(format!(
+                "the sessions in {} are sealed under another pepper ({}) than this gateway has ({}): nobody's session could be read; \
+                 copy the other gateways' pepper here, or name it in accepted_pepper_files (`cloakroom pepper id FILE` says which \
+                 it is)",
+                config.store,
+                ids(&known),
+                ids(&loaded.live),
+            ))
+            .into())
+        }
+    }
+}
+
+fn unreachable(store: &StoreChoice) -> String {
+    format!(
+        "the session store {store} does not answer; that is its fault or the network's: see that it runs and can be reached \
+         from here, then start again"
+    )
+}

@@ -1,0 +1,226 @@
+//! Shared stores as their operator meets them: the program's answers before the database is ready, with a wrong pepper, with a clock that
+//! is off, and while the server is away.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod harness;
+mod places;
+
+use std::time::Duration;
+
+use cloakroom::SystemClock;
+use cloakroom::core::clock::Clock as _;
+use cloakroom_server::health::State;
+use cloakroom_server::open::Refused;
+use cloakroom_server::{config, serve};
+use cloakroom_testkit::ManualClock;
+use cloakroom_testkit::servers::{Postgres, PostgresSettings, Redis, RedisCluster, free_port};
+
+use crate::harness::application;
+use crate::places::{Gateway, Place};
+
+async fn shared() -> [Place; 3] {
+    [Place::postgres().await, Place::redis().await, Place::redis_cluster().await]
+}
+
+#[tokio::test]
+async fn r014_a_gateway_with_a_foreign_pepper_refuses_to_start_and_names_both() {
+    for place in shared().await {
+        let (upstream, _) = application().await;
+        let gateway = place.gateway(upstream, SystemClock).await;
+        let (_, ours) = place.says(&["check"], "");
+        assert!(ours.contains("***") == place.password().is_some(), "{ours}");
+        let id = |file: &str| place.pepper_id(file);
+        let other = place.folder.path().join("other");
+        config::make_pepper(&other).unwrap();
+        let (first, second) = (id("pepper"), id("other"));
+        let foreign = format!("pepper_file = {other:?}");
+        let (code, said) = place.says(&["serve"], &foreign);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&first) && said.contains(&second), "{said}");
+        assert!(serve::open(&place.config(&foreign)).await.unwrap_err().is::<Refused>());
+        let listed = place.says(&["sessions", "list", "--subject", "alice"], "pepper_file = \"/nowhere\"");
+        assert_eq!(listed.0, Some(0), "looking after sessions needs no pepper: {}", listed.1);
+        // The three steps of replacing one: accept the new, use the new and accept the old, use the new.
+        for (current, accepted) in [("pepper", "other"), ("other", "pepper")] {
+            let path = |name: &str| place.folder.path().join(name);
+            let more =
+                format!("pepper_file = {:?}\naccepted_pepper_files = [{:?}]", path(current), path(accepted));
+            serve::open(&place.config(&more)).await.unwrap();
+        }
+        serve::open(&place.config(&foreign)).await.unwrap();
+        drop(gateway);
+    }
+}
+
+#[tokio::test]
+async fn r014_a_shared_store_without_a_pepper_is_refused_and_none_is_made() {
+    for place in shared().await {
+        std::fs::remove_file(place.pepper()).unwrap();
+        let (code, said) = place.says(&["serve"], "");
+        assert!(code != Some(0) && said.contains("cloakroom pepper new"), "{said}");
+        assert!(!place.pepper().exists());
+        let (code, said) = place.says(&["serve"], "# no pepper_file");
+        assert!(code == Some(1) && said.contains("cloakroom pepper new"), "{said}");
+        assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 1, "the configuration alone");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_whose_clock_is_off_refuses_to_start_and_is_not_ready_later() {
+    for place in shared().await {
+        let config = place.config("");
+        let now = || SystemClock.now().unwrap();
+        let hour = Duration::from_secs(3600);
+        for wrong in [now().plus(hour), now().minus(hour)] {
+            let error =
+                serve::open_with(&config, ManualClock::new(wrong), |builder| builder).await.unwrap_err();
+            assert!(error.is::<Refused>(), "{error:#}");
+            assert!(error.to_string().contains("policy.clock_skew allows 5s"), "{error:#}");
+        }
+        let (upstream, _) = application().await;
+        let clock = ManualClock::new(now());
+        let gateway = place.gateway(upstream, clock.clone()).await;
+        assert_eq!(ready(&gateway).await, 200);
+        clock.set(now().plus(hour));
+        assert!(matches!(gateway.health.check().await, State::ClockOff(_)));
+        until_ready_is(&gateway, 503).await;
+        clock.set(now());
+        until_ready_is(&gateway, 200).await;
+    }
+}
+
+async fn ready(gateway: &Gateway) -> u16 {
+    let answer = gateway.client().get("/.cloakroom/ready").await;
+    assert_eq!(answer.field("set-cookie"), None);
+    assert_eq!(answer.field("cache-control"), Some("no-store"));
+    answer.status
+}
+
+/// An answer may be one second old.
+async fn until_ready_is(gateway: &Gateway, status: u16) {
+    let patience = tokio::time::timeout(Duration::from_secs(60), async {
+        while ready(gateway).await != status {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    patience.await.unwrap_or_else(|_| panic!("never {status}"));
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_ready_is_refused_with_the_command_that_makes_it_ready() {
+    let place = Place::unmigrated();
+    let migrate = "cloakroom migrate --config cloakroom.toml";
+    for command in [&["serve"][..], &["check", "--connect"], &["sessions", "list", "--subject", "alice"]] {
+        let (code, said) = place.says(command, "");
+        assert!(code == Some(1) && said.contains(migrate), "{command:?}: {said}");
+    }
+    let (code, sql) = place.says(&["migrate", "--dry-run"], "");
+    assert!(code == Some(0) && sql.contains("CREATE TABLE"), "{sql}");
+    assert_eq!(place.says(&["serve"], "").0, Some(1), "the dry run has changed nothing");
+    let (code, grants) = place.says(&["migrate", "--grants", "gateway"], "");
+    assert!(code == Some(0) && grants.contains("GRANT") && grants.contains("\"gateway\""), "{grants}");
+    assert_eq!(place.says(&["serve"], "").0, Some(1), "printing the rights has changed nothing");
+    let (code, said) = place.says(&["migrate"], "");
+    assert!(code == Some(0) && said.contains("is ready"), "{said}");
+    let (code, said) = place.says(&["migrate"], "");
+    assert!(code == Some(0) && said.contains("is up to date"), "{said}");
+    let (_, sql) = place.says(&["migrate", "--dry-run"], "");
+    assert!(sql.starts_with("-- ") && sql.lines().count() == 1, "{sql}");
+    let (code, said) = place.says(&["sessions", "list", "--subject", "alice"], "");
+    assert!(code == Some(0) && said.contains("0 session(s) of alice"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_without_a_schema_has_nothing_to_migrate() {
+    for place in [Place::sqlite().await, Place::redis().await] {
+        for arguments in [&["migrate"][..], &["migrate", "--dry-run"], &["migrate", "--grants", "gateway"]] {
+            let (code, said) = place.says(arguments, "");
+            assert!(code == Some(0) && said.contains(" has no "), "{said}");
+        }
+        assert!(!place.folder.path().join("sessions.db").exists());
+    }
+}
+
+#[tokio::test]
+async fn check_connects_if_asked_to_and_says_what_the_store_does_not_promise() {
+    for place in shared().await {
+        let (code, said) = place.says(&["check"], "");
+        assert!(code == Some(0) && said.contains("store ") && !said.contains("store's clock"), "{said}");
+        let (code, said) = place.says(&["check", "--connect"], "");
+        assert!(said.contains("store's clock         differs by "), "{said}");
+        // The tests' servers do not flush to the disk.
+        assert!(said.contains("store warning  "), "{said}");
+        assert_eq!(code, Some(1), "{said}");
+        let durable = place.says(&["sessions", "list", "--subject", "alice"], "");
+        assert_eq!(durable.0, Some(0), "warnings refuse nothing: {}", durable.1);
+    }
+}
+
+#[tokio::test]
+async fn r108_a_store_that_is_away_at_the_start_is_named_without_its_password() {
+    let port = free_port();
+    for store in [
+        format!("postgres://me:s3cret@127.0.0.1:{port}/app"),
+        format!("redis://me:s3cret@127.0.0.1:{port}"),
+        format!("redis-cluster://me:s3cret@127.0.0.1:{port}"),
+    ] {
+        let place = Place::new(store, "");
+        for command in [
+            &["serve"][..],
+            &["demo"],
+            &["check", "--connect"],
+            &["sessions", "revoke", "--subject", "alice"],
+        ] {
+            // `says` sees to it that the password is in nothing.
+            let (code, said) = place.says(command, "");
+            assert_eq!(code, Some(2), "{command:?}: {said}");
+            assert!(
+                said.contains("me:***@127.0.0.1") && said.contains("does not answer"),
+                "{command:?}: {said}"
+            );
+        }
+        let (_, said) = place.says(&["check"], "");
+        assert!(said.contains("me:***@127.0.0.1"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn r070_while_the_server_is_away_nobody_passes_for_anonymous_and_it_comes_back_by_itself() {
+    let postgres = Postgres::start(PostgresSettings::new().fleeting());
+    let place = Place::new(postgres.url(), "schema");
+    cloakroom_server::open::migrate(&place.config("").sessions).await.unwrap();
+    outage(&place, || postgres.pause(), || postgres.resume()).await;
+    outage(&place, || postgres.kill(), || postgres.start_again()).await;
+
+    let redis = Redis::start(&[]);
+    outage(&Place::new(redis.url(), "prefix"), || redis.pause(), || redis.resume()).await;
+
+    let cluster = RedisCluster::start(&[]);
+    let all = |act: fn(&Redis)| cluster.nodes().iter().for_each(act);
+    outage(&Place::new(cluster.url(), "prefix"), || all(Redis::pause), || all(Redis::resume)).await;
+}
+
+async fn outage(place: &Place, away: impl FnOnce(), back: impl FnOnce()) {
+    let (upstream, received) = application().await;
+    let gateway = place.patient_gateway(upstream, "300ms").await;
+    let mut client = gateway.client();
+    client.log_in("alice").await;
+    let cookie = client.cookie.clone();
+    let before = received.lock().unwrap().len();
+    away();
+    for (method, path) in
+        [("GET", "/"), ("POST", "/"), ("GET", "/.cloakroom/sessions"), ("POST", "/.cloakroom/logout")]
+    {
+        let answer = client.ask(method, path, &[]).await;
+        assert_eq!(answer.status, 503, "{method} {path}: {answer:?}");
+        assert!(answer.field("retry-after").is_some() && answer.field("set-cookie").is_none(), "{answer:?}");
+        assert!(!answer.body.contains(place.password().unwrap_or("127.0.0.1")), "{answer:?}");
+    }
+    assert_eq!(received.lock().unwrap().len(), before, "the application was asked nothing");
+    until_ready_is(&gateway, 503).await;
+    back();
+    until_ready_is(&gateway, 200).await;
+    client.get("/").await;
+    assert_eq!(client.cookie, cookie);
+    assert!(received.lock().unwrap().last().unwrap().contains("session-subject: \"alice\"\n"));
+}
