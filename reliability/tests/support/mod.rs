@@ -1,0 +1,3 @@
+//! What the tests of the checker need.
+
+pub(crate) mod broken;
