@@ -1,0 +1,99 @@
+//! Runs the programs of the families, and writes what they found.
+
+mod baseline;
+mod document;
+#[cfg(feature = "http")]
+mod gateway;
+#[cfg(feature = "http")]
+mod http;
+mod measure;
+#[cfg(feature = "plots")]
+mod plot;
+#[cfg(feature = "http")]
+mod server;
+mod stats;
+mod tables;
+mod targets;
+mod tools;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use self::measure::{Effort, Family};
+
+const USAGE: &str = "usage: bench quick | full | http EFFORT | gateway EFFORT | gate | baseline | profile PROGRAM VARIANT CASE
+Started by scripts/bench, which builds what each of them needs.";
+
+/// Carries out one command; exit code 1 means that the gate found something.
+///
+/// # Errors
+///
+/// If something could not be measured or written.
+pub fn run(arguments: &[String]) -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+    match arguments.as_slice() {
+        ["quick"] => report(root, Effort::Quick),
+        ["full"] => report(root, Effort::Full),
+        #[cfg(feature = "http")]
+        ["http", effort] => over_http(root, Effort::parse(effort)?),
+        #[cfg(feature = "http")]
+        ["gateway", effort] => before_applications(root, Effort::parse(effort)?),
+        ["gate"] => baseline::gate(&root.join("baseline.tsv"), &measure::counted(&[Family::Ours])?),
+        ["baseline"] => baseline::write(&root.join("baseline.tsv"), &measure::counted(&[Family::Ours])?),
+        ["profile", program, variant, case] => measure::profile(program, variant, case),
+        _ => bail!(USAGE),
+    }
+}
+
+fn report(root: &Path, effort: Effort) -> Result<ExitCode> {
+    let families = [Family::Ours, Family::Peers, Family::Actix];
+    let mut results = measure::counted(&families)?;
+    measure::timed(&families, effort, &mut results)?;
+    let live = measure::live(effort)?;
+    let parts = measure::parts(effort)?;
+    let machine = tools::Machine::here(root)?;
+
+    let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
+    document.replace("in-process-conditions", &tables::conditions(&machine, effort))?;
+    document.replace("in-process-targets", &targets::in_process(&results, &live))?;
+    document.replace("in-process-instructions", &tables::instructions(&results))?;
+    document.replace("in-process-time", &tables::time(&results))?;
+    document.replace("in-process-allocations", &tables::allocations(&results))?;
+    document.replace("in-process-parts", &tables::parts(&parts))?;
+    document.replace("in-process-memory", &tables::live(&live))?;
+    document.save()?;
+    #[cfg(feature = "plots")]
+    plot::in_process(&root.join("../docs/performance"), &results)?;
+    println!("bench: wrote docs/performance.md and the pictures in docs/performance/");
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "http")]
+fn over_http(root: &Path, effort: Effort) -> Result<ExitCode> {
+    let commands = http::commands()?;
+    let results = http::load(root, effort)?;
+    let machine = tools::Machine::here(root)?;
+    let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
+    document.replace("http-conditions", &tables::conditions(&machine, effort))?;
+    document.replace("http-targets", &targets::over_http(&results))?;
+    document.replace("http-load", &http::tables(&results))?;
+    document.replace("http-commands", &commands)?;
+    document.save()?;
+    println!("bench: wrote docs/performance.md");
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "http")]
+fn before_applications(root: &Path, effort: Effort) -> Result<ExitCode> {
+    let table = gateway::table(root, effort)?;
+    let machine = tools::Machine::here(root)?;
+    let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
+    document.replace("gateway-conditions", &tables::conditions(&machine, effort))?;
+    document.replace("gateway-load", &table)?;
+    document.save()?;
+    println!("bench: wrote docs/performance.md");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,50 @@
+//! Servers for the load generator, one variant each.
+
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
+use axum::response::IntoResponse as _;
+use axum::routing::{get, post};
+use cloakroom::{MemoryStore, SessionLayer};
+use cloakroom_postgres::PostgresOptions;
+use cloakroom_redis::RedisOptions;
+use cloakroom_sqlite::SqliteStore;
+use tower_sessions::MemoryStore as TheirMemoryStore;
+
+use crate::payload::make_users;
+use crate::{ours, tower_sessions_app};
+
+/// Serves `variant` on a free port of 127.0.0.1, and prints the port. `place` says where the store is, if it is elsewhere.
+///
+/// # Errors
+///
+/// If there is no such variant, or its store cannot be opened.
+pub async fn main(variant: &str, place: &str) -> Result<()> {
+    make_users(2_000);
+    let sessions = |layer: SessionLayer| ours::routes().layer(layer);
+    let app = match variant {
+        "axum" => ours::bare(),
+        "upstream" => upstream(),
+        "cloakroom-memory" => sessions(SessionLayer::new(MemoryStore::with_capacity(5_000_000))),
+        "cloakroom-sqlite" => sessions(SessionLayer::new(SqliteStore::open(place)?)),
+        "cloakroom-redis" => sessions(SessionLayer::new(RedisOptions::parse(place)?.connect().await?)),
+        "cloakroom-postgres" => {
+            let options = PostgresOptions::parse(place)?;
+            options.clone().migrate().await?;
+            sessions(SessionLayer::new(options.connect().await?))
+        }
+        "tower-sessions-memory" => tower_sessions_app::routes(TheirMemoryStore::default()),
+        _ => bail!("no variant {variant}"),
+    };
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.context("a port of 127.0.0.1")?;
+    println!("{}", listener.local_addr()?.port());
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+/// The application behind the gateway: a small page, a login by command, and an answer for nginx's `auth_request`.
+fn upstream() -> Router {
+    Router::new()
+        .route("/plain", get(|| async { "a small page" }))
+        .route("/login", post(|| async { ([("session-login", "\"alice\"")], "welcome").into_response() }))
+        .route("/auth", get(|| async { http::StatusCode::NO_CONTENT }))
+}
