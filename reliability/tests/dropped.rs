@@ -4,6 +4,7 @@
 //! A dropped request leaves the session as it was before or as it is after; a login may also leave the user signed out. The store
 //! may carry out what was sent to it later, so looks may show "before" and then "after", never the reverse. Afterwards the
 //! store serves whoever comes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::future::poll_fn;
 use std::task::Poll;

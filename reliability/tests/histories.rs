@@ -1,4 +1,5 @@
 //! Recorded histories of each store under load.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 

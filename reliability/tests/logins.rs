@@ -1,4 +1,5 @@
 //! Hundreds of logins of one user at once, under a cap, through two gateways that share the store.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -53,7 +53,9 @@ http {{
     proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
     location / {{ {demand} proxy_pass http://app; }}
     location = /check {{
-      internal; proxy_pass http://check/auth; proxy_pass_request_body off; proxy_set_header Content-Length \"\";
+      internal; proxy_pass http://check/auth; proxy_pass_request_body off;
+      # A location that sets one field inherits none: without these, every check would open a connection.
+      proxy_set_header Content-Length \"\"; proxy_set_header Connection \"\"; proxy_set_header Host $host;
     }}
   }}
 }}
@@ -71,7 +73,9 @@ fn gateway(folder: &Path, program: &Path, listen: u16, app: u16) -> Result<Serve
     );
     let file = folder.join("cloakroom.toml");
     std::fs::write(&file, text)?;
-    Server::start_on(Command::new(program).args(["serve", "--config"]).arg(&file), listen)
+    // Events go to the log, as they do for users; nobody reads it here.
+    let log = std::fs::File::create(folder.join("gateway.log"))?;
+    Server::start_on(Command::new(program).args(["serve", "--config"]).arg(&file).stderr(log), listen)
 }
 
 /// Measures, and returns the table.

@@ -64,7 +64,8 @@ impl Settings {
                 return Err(RedisError::from((ErrorKind::InvalidClientConfig, text)));
             }
         };
-        Ok(Node::new(name(&host, port), client, self.timeout))
+        // Half of the time that an operation has, so that there is some left to ask who else has the keys.
+        Ok(Node::new(name(&host, port), client, self.timeout / 2))
     }
 
     /// Whether what is said to the servers can be read on a network.

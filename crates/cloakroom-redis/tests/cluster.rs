@@ -44,6 +44,7 @@ fn all_keys_of_a_subject_lie_in_one_slot_and_those_of_many_everywhere() {
         keys(node, &prefix).into_iter().filter(|key| key.starts_with(tag.as_bytes())).collect()
     };
     let slot = slot_of(cluster, &prefix, &alice());
+    cluster.wait_until_in_step(slot);
     let found = of(cluster.primary_of(slot));
     // Five sessions, an index, an epoch.
     assert_eq!(found.len(), 7, "{found:?}");

@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
@@ -198,17 +198,15 @@ fn ends_are_announced_to_other_servers_and_silence_is_never_taken_for_quiet() {
 #[test]
 fn whoever_listens_is_let_go_with_the_store() {
     let (runtime, store) = open(Redis::shared());
-    let kept = Arc::new(());
-    let held = Arc::clone(&kept);
-    store.on_end(Arc::new(move |_| drop(Arc::clone(&held))));
-    assert_eq!(Arc::strong_count(&kept), 2);
+    let notices = listen(&store);
+    // The second one comes from the task: it listens now.
+    hear(&notices, EndNotice::Missed);
+    hear(&notices, EndNotice::Missed);
     drop(store);
-    runtime.block_on(async {
-        // The task ends at its next turn, and there is nothing to be told when.
-        while Arc::strong_count(&kept) > 1 {
-            tokio::task::yield_now().await;
-        }
-    });
+    // The listener goes, and with it the other end of this channel.
+    let end = notices.recv_timeout(Duration::from_secs(120));
+    assert_eq!(end, Err(RecvTimeoutError::Disconnected), "the task lives on without its store");
+    drop(runtime);
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn r129_over_tls_the_server_must_be_vouched_for_by_the_named_authority() {
     let server = Redis::start_tls(&[], &RedisTls { certificate, key, client_authority: None });
     let file = good.file("ca.pem", &good.pem());
     runtime().block_on(async {
-        use_all_of_it(&with_authority(&server.url(), &file).connect().await.unwrap()).await
+        use_all_of_it(&with_authority(&server.url(), &file).connect().await.unwrap()).await;
     });
 
     let wrong = other.file("ca.pem", &other.pem());
@@ -281,5 +281,7 @@ fn r129_a_server_may_ask_for_the_clients_certificate() {
         certificate.display(),
         key.display()
     );
-    runtime().block_on(async { use_all_of_it(&options(&url).connect().await.unwrap()).await });
+    runtime().block_on(async {
+        use_all_of_it(&options(&url).connect().await.unwrap()).await;
+    });
 }

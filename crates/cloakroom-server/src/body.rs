@@ -109,7 +109,12 @@ impl Tied {
         {
             self.patience = Patience::Over;
         }
-        matches!(self.patience, Patience::Over) && Pin::new(&mut self.ended).poll(cx).is_ready()
+        if !matches!(self.patience, Patience::Over) {
+            return false;
+        }
+        let Poll::Ready(end) = Pin::new(&mut self.ended).poll(cx) else { return false };
+        tracing::info!(target: "cloakroom::gateway", %end, "a response is broken off with its session");
+        true
     }
 }
 

@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) address_of: Option<AddressOf>,
     pub(crate) activity_of: Option<ActivityOf>,
     /// Set once the background sweep runs, or shall never run.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "nobody sweeps without a runtime"))]
     pub(crate) sweeping: AtomicBool,
     #[cfg(feature = "tokio")]
     pub(crate) watching: Watching,

@@ -133,6 +133,20 @@ impl Load {
         drop(reached.expect("the clients live"));
     }
 
+    /// Waits until so many more calls have failed: the way to know that a fault is felt.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than five minutes, or all clients have panicked.
+    pub async fn failed(&self, more: u64) {
+        let goal = self.progress().failed + more;
+        let mut progress = self.progress.clone();
+        let failed = progress.wait_for(|progress| progress.failed >= goal);
+        let in_time = tokio::time::timeout(Duration::from_secs(300), failed).await;
+        let failed = in_time.unwrap_or_else(|_| panic!("the fault is not felt: {:?}", self.progress()));
+        drop(failed.expect("the clients live"));
+    }
+
     /// Stops the clients, each after the call that it is in. A call that hangs is left behind as one whose answer was lost.
     ///
     /// # Panics

@@ -36,7 +36,8 @@
 //!   secrets that were ever handed out opens the session.
 //! - **No stray sessions**: a session that lives is one that a client was told of.
 //! - **A login that succeeds has ended** the session that the browser had, and none that began before a revoke-all survives it.
-//! - **Seen to have expired, gone for good**: a session that a later request did not get for its age does not live in the end.
+//! - **Seen to have expired, gone for good**: a session that a later request did not get for its age does not live in the end,
+//!   unless a write was under way to the store already when the limit passed.
 //! - **Another device's session** of the same user goes on, unless all are revoked.
 
 mod actor;

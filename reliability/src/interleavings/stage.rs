@@ -320,6 +320,15 @@ impl<'a, S: FullStore> Stage<'a, S> {
         let passed = order.iter().position(|taken| taken.ends_with(" passes"));
         let stale = self.actors.contains(&Actor::RotateNow);
         let Some(passed) = passed.filter(|_| outcome.original == Fate::Live && !stale) else { return };
+        // A write that was on its way already counts as having come before.
+        let under_way = self.actors.iter().enumerate().any(|(index, actor)| {
+            let name = format!("{actor:?}#{index} ");
+            let next = order.iter().skip(passed).find(|taken| taken.starts_with(&name));
+            next.is_some_and(|next| next.ends_with(" Replace") || next.ends_with(" Touch"))
+        });
+        if under_way {
+            return;
+        }
         for (index, &actor) in self.actors.iter().enumerate() {
             let asked = place(order, actor, index, "Find").is_some_and(|found| found > passed);
             let anonymous = outcome.answers[index].is_some() && !outcome.signed_in[index];

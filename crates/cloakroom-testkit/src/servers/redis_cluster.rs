@@ -169,13 +169,18 @@ impl RedisCluster {
         wait(|| others().all(taken), || self.state());
     }
 
-    /// Waits until all nodes that run agree that the cluster is whole, and all replicas are in step with their primaries.
+    /// Waits until all nodes that run agree that the cluster is whole and who is a replica, and all replicas are linked to their primaries.
     ///
     /// # Panics
     ///
     /// If that never happens.
     pub fn wait_until_whole(&self) {
-        wait(|| self.running().all(|node| is_ok(node) && is_linked(node)), || self.state());
+        let replicas = || self.running().filter(|node| is_replica(node)).count();
+        let agreed = || {
+            let replicas = replicas();
+            self.running().all(|node| is_ok(node) && is_linked(node) && known_replicas(node) == replicas)
+        };
+        wait(agreed, || self.state());
     }
 
     /// Waits until the replica of the primary that has a slot has all that the primary has.
@@ -244,7 +249,19 @@ fn is_ok(node: &Redis) -> bool {
     info.is_ok_and(|info| info.text().contains("cluster_state:ok"))
 }
 
-/// Whether a replica is in step with its primary, or a primary has its replica.
+fn is_replica(node: &Redis) -> bool {
+    node.try_ask(&[b"INFO", b"replication"]).is_ok_and(|info| info.text().contains("role:slave"))
+}
+
+/// How many replicas a node knows of that it does not take for dead.
+fn known_replicas(node: &Redis) -> usize {
+    let flags = |line: &String| {
+        line.split(' ').nth(2).is_some_and(|flags| flags.contains("slave") && !flags.contains("fail"))
+    };
+    lines(node).iter().filter(|line| flags(line)).count()
+}
+
+/// Whether a replica is linked to its primary. A primary needs no link.
 fn is_linked(node: &Redis) -> bool {
     let info = node.try_ask(&[b"INFO", b"replication"]);
     info.is_ok_and(|info| {
