@@ -3,6 +3,14 @@
 //! A history in order means that every acknowledged logout stayed a logout, that no acknowledged write was lost, and that no look-up
 //! took a fault for "no such session". Where a setting cannot promise that, the same check is shown to fail.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test reports by panicking"
+)]
+
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
