@@ -177,7 +177,7 @@ impl Target for RedisCluster {
 /// Makes a module for each store, with a `#[test]` in it for each check: a function that is generic over [`Target`].
 ///
 /// ```ignore (the check is yours)
-/// fn check<T: Target>() { … }
+/// fn check<T: Target>() {}
 ///
 /// on_every_store! {
 ///     fn r053_nothing_is_lost => check;

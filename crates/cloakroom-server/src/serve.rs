@@ -39,7 +39,7 @@ pub async fn open(config: &Config) -> anyhow::Result<Opened> {
     open_with(config, SystemClock, |builder| builder).await
 }
 
-/// As [`open`], with a clock and changes of one's own.
+/// As [`open()`](crate::open::open), with a clock and changes of one's own.
 ///
 /// # Errors
 ///
