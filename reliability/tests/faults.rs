@@ -53,9 +53,10 @@ async fn ride_out<S: FullStore + Clone>(
     let load = Load::start(store, &Settings { seed, ..Settings::default() });
     load.reached(CALLS).await;
     for fault in faults {
+        let before = load.progress();
         (fault.strike)();
         if fault.lasts {
-            load.failed(1).await;
+            load.failed_since(before).await;
         }
         (fault.mend)();
         // Service has resumed by itself.
@@ -181,8 +182,8 @@ fn child_that_works_until_it_is_killed() {
     let Some(path) = std::env::var_os(FILE) else { return };
     let store = SqliteStore::open(path).expect("the file");
     // Standard error: the test harness writes to the standard output.
-    let recorder =
-        Recorder::default().to(|line| std::io::stderr().write_all(line.as_bytes()).expect("a pipe"));
+    let recorder = Recorder::default()
+        .to(|line| std::io::stderr().write_all(format!("{line}\n").as_bytes()).expect("a pipe"));
     block_on(async {
         let load = Load::start_recording(&store, &Settings::default(), recorder);
         loop {

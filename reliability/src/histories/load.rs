@@ -133,15 +133,14 @@ impl Load {
         drop(reached.expect("the clients live"));
     }
 
-    /// Waits until so many more calls have failed: the way to know that a fault is felt.
+    /// Waits until a call has failed since `before`, which is to be taken before the fault: the way to know that it is felt.
     ///
     /// # Panics
     ///
     /// If that takes more than five minutes, or all clients have panicked.
-    pub async fn failed(&self, more: u64) {
-        let goal = self.progress().failed + more;
+    pub async fn failed_since(&self, before: Progress) {
         let mut progress = self.progress.clone();
-        let failed = progress.wait_for(|progress| progress.failed >= goal);
+        let failed = progress.wait_for(|progress| progress.failed > before.failed);
         let in_time = tokio::time::timeout(Duration::from_secs(300), failed).await;
         let failed = in_time.unwrap_or_else(|_| panic!("the fault is not felt: {:?}", self.progress()));
         drop(failed.expect("the clients live"));
