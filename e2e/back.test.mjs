@@ -13,7 +13,9 @@ const PRIVATE = new RegExp(`${SECRET}|Signed in as|Good to see you|These browser
 let browser, demo, elsewhere;
 let notes = 0;
 before(async () => {
-  [browser, demo, elsewhere] = await Promise.all([launch(), Demo.start(), Elsewhere.start()]);
+  demo = await Demo.start();
+  elsewhere = await Elsewhere.start();
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();

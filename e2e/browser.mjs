@@ -9,6 +9,9 @@ export const BOB = { name: 'bob', password: 'builder-42' };
 export const PHONE =
   'Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1';
 
+// A test that takes too long is told to end. The driver would only close its browser then, and what else the test started live on.
+process.once('SIGTERM', () => process.exit(143));
+
 export function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',

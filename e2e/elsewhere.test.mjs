@@ -8,7 +8,9 @@ import { Elsewhere } from './elsewhere.mjs';
 
 let browser, demo, elsewhere;
 before(async () => {
-  [browser, demo, elsewhere] = await Promise.all([launch(), Demo.start(), Elsewhere.start()]);
+  demo = await Demo.start();
+  elsewhere = await Elsewhere.start();
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();

@@ -43,7 +43,12 @@ export class Gateway {
     });
     process.once('exit', () => gateway.#child.kill('SIGKILL'));
     gateway.#child.stderr.setEncoding('utf8').on('data', (text) => (gateway.log += text));
-    gateway.origin = await gateway.#address();
+    try {
+      gateway.origin = await gateway.#address();
+    } catch (error) {
+      await gateway.forget();
+      throw error;
+    }
     return gateway;
   }
 

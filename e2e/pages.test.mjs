@@ -19,7 +19,8 @@ const PAGES = [
 let browser, demo;
 const people = {};
 before(async () => {
-  [browser, demo] = await Promise.all([launch(), Demo.start()]);
+  demo = await Demo.start();
+  browser = await launch();
   people.stranger = await newcomer(browser);
   people.user = await newcomer(browser);
   await signIn(people.user, demo.origin, ALICE);

@@ -20,7 +20,8 @@ require = "authenticated"
 
 let browser, gateway;
 before(async () => {
-  [browser, gateway] = await Promise.all([launch(), Gateway.start(CONFIG, application)]);
+  gateway = await Gateway.start(CONFIG, application);
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();

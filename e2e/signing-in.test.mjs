@@ -5,7 +5,8 @@ import { Demo } from './demo.mjs';
 
 let browser, demo;
 before(async () => {
-  [browser, demo] = await Promise.all([launch(), Demo.start()]);
+  demo = await Demo.start();
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();

@@ -1,7 +1,7 @@
 //! The text of every statement, with the schema's name filled in.
 
 /// The server's clock when the statement arrived, in milliseconds since 1970.
-const NOW: &str = "(pg_catalog.date_part('epoch', statement_timestamp()) * 1000)::bigint";
+const NOW: &str = "pg_catalog.floor(EXTRACT(epoch FROM statement_timestamp()) * 1000)::bigint";
 
 /// A name in double quotes, so that it means itself whatever is in it.
 pub(crate) fn identifier(name: &str) -> String {
