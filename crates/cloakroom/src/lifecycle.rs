@@ -19,8 +19,9 @@ use crate::key::Key;
 use crate::session::{Session, check_json, check_name, encode_for};
 use crate::slot::Act;
 
-/// How often a call tries again after a conflict, or after drawing a handle that was taken.
-pub(crate) const TRIES: usize = 8;
+/// How often a call tries again after a conflict, or after drawing a handle that was taken. Each conflict is the success of another
+/// request, so as many requests as this may write to one session at the same moment, and none is refused.
+pub(crate) const TRIES: usize = 128;
 
 /// A login that has begun: check the credentials, then [`complete`](Login::complete) it.
 ///

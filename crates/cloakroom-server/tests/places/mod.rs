@@ -107,12 +107,22 @@ impl Place {
 
     /// Starts a gateway on it.
     pub(crate) async fn gateway(&self, upstream: SocketAddr, clock: impl Clock + Clone) -> Gateway {
-        self.start(upstream, clock, None).await
+        self.start(upstream, clock, None, "").await
+    }
+
+    /// Starts one with more lines in its configuration.
+    pub(crate) async fn gateway_with(
+        &self,
+        upstream: SocketAddr,
+        clock: impl Clock + Clone,
+        more: &str,
+    ) -> Gateway {
+        self.start(upstream, clock, None, more).await
     }
 
     /// Starts one that waits for the store for this long.
     pub(crate) async fn patient_gateway(&self, upstream: SocketAddr, timeout: &str) -> Gateway {
-        self.start(upstream, SystemClock, Some(timeout.to_owned())).await
+        self.start(upstream, SystemClock, Some(timeout.to_owned()), "").await
     }
 
     async fn start(
@@ -120,8 +130,9 @@ impl Place {
         upstream: SocketAddr,
         clock: impl Clock + Clone,
         timeout: Option<String>,
+        more: &str,
     ) -> Gateway {
-        let mut raw = Raw::parse(&self.toml("")).unwrap();
+        let mut raw = Raw::parse(&self.toml(more)).unwrap();
         raw.store_options.timeout = timeout;
         raw.upstream = Some(format!("http://{upstream}"));
         let config = Config::check(raw).unwrap();
