@@ -12,7 +12,7 @@ use crate::sql::Sql;
 
 /// The server's clock.
 pub(crate) async fn time(client: &ClientWrapper) -> Result<Timestamp, Failure> {
-    const TIME: &str = "SELECT (date_part('epoch', clock_timestamp()) * 1000)::bigint";
+    const TIME: &str = "SELECT pg_catalog.floor(EXTRACT(epoch FROM clock_timestamp()) * 1000)::bigint";
     let time = client.prepare_cached(TIME).await?;
     Ok(time_out(&client.query_one(&time, &[]).await?, 0)?)
 }
