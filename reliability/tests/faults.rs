@@ -168,8 +168,8 @@ fn r070_a_cluster_whose_primary_is_killed_under_load_goes_on_by_itself() {
         row.count("operations", recorder.history().answered());
         // Not promised, so only counted.
         match check(&recorder.history()) {
-            Ok(_) => row.count("histories in order", 1),
-            Err(_) => row.count("histories with forgotten writes", 1),
+            Ok(_) => row.count("histories-in-order", 1),
+            Err(_) => row.count("histories-with-forgotten-writes", 1),
         }
     }
 }
