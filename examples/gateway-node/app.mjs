@@ -2,11 +2,11 @@
 import { createServer } from "node:http";
 
 const ACCOUNTS = new Map([["alice", "wonderland-42"], ["zoë", "builder-42"]]); // an example: keep slow, salted hashes
-const LOGIN = `<h1>Sign in</h1><form method="post"><p><label>Name <input name="username"></label>
+const LOGIN = (token) => `<h1>Sign in</h1><form method="post">${token}<p><label>Name <input name="username"></label>
 <p><label>Password <input name="password" type="password"></label> <button>Sign in</button></form>`;
-const PRIVATE = (user, mood) => `<h1>For ${escape(user)} only</h1><form method="post" action="/mood"><label>Mood
+const PRIVATE = (user, mood, token) => `<h1>For ${escape(user)} only</h1><form method="post" action="/mood">${token}<label>Mood
 <input name="mood" value="${escape(mood)}"></label> <button>Keep</button></form>
-<form method="post" action="/logout"><button>Sign out</button></form>`;
+<form method="post" action="/logout">${token}<button>Sign out</button></form>`;
 const escape = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
 // RFC 9651: a String, or a Display String where the text is not ASCII.
@@ -25,19 +25,22 @@ async function handle(request) {
   const user = "session-subject" in told ? readText(told["session-subject"]) : null;
   const members = (told["session-data"] ?? "").matchAll(new RegExp(`([a-z*][a-z0-9_.*-]*)=(${TEXT})`, "g"));
   const data = new Map([...members].map(([, key, value]) => [key, readText(value)]));
+  const value = escape(readText(told["session-csrf-token"])); // proves to the gateway that a form is ours
+  const token = `<input type="hidden" name="csrf_token" value="${value}">`;
+  const used = { "Session-Csrf": "?1" }; // "I used it": without a session it needs a cookie
   let body = "";
   for await (const part of request.setEncoding("utf8")) if ((body += part).length > 10_000) throw new Error("too long");
   const form = new URLSearchParams(body);
   const [name, password] = [form.get("username"), form.get("password")];
   switch (`${request.method} ${request.url.split("?")[0]}`) {
     case "GET /": return [200, '<h1>Hello</h1><a href="/private">The private page</a>'];
-    case "GET /login": return [200, LOGIN];
+    case "GET /login": return [200, LOGIN(token), used];
     case "POST /login":
-      if (!password || ACCOUNTS.get(name) !== password) return [422, "<p role=alert>Wrong name or password." + LOGIN];
+      if (!password || ACCOUNTS.get(name) !== password) return [422, "<p role=alert>Wrong name or password." + LOGIN(token), used];
       return [303, "", { Location: "/private", "Session-Login": writeText(name), "Session-Methods": "pwd" }];
     case "POST /logout": return [303, "", { Location: "/.cloakroom/signed-out", "Session-Logout": "this" }];
     case "GET /private":
-      return user === null ? [303, "", { Location: "/login" }] : [200, PRIVATE(user, data.get("mood") ?? "")];
+      return user === null ? [303, "", { Location: "/login" }] : [200, PRIVATE(user, data.get("mood") ?? "", token)];
     case "POST /mood":
       if (user === null) return [303, "", { Location: "/login" }];
       const mood = writeText((form.get("mood") ?? "").slice(0, 100));

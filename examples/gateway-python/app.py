@@ -4,10 +4,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote
 
 ACCOUNTS = {"alice": "wonderland-42", "zoë": "builder-42"}  # an example: keep slow, salted hashes instead
-LOGIN = """<h1>Sign in</h1><form method="post"><p><label>Name <input name="username"></label>
+TOKEN = '<input type="hidden" name="csrf_token" value="{}">'  # proves to the gateway that the form is ours
+LOGIN = """<h1>Sign in</h1><form method="post">{}<p><label>Name <input name="username"></label>
 <p><label>Password <input name="password" type="password"></label> <button>Sign in</button></form>"""
-PRIVATE = """<h1>For {} only</h1><form method="post" action="/mood"><label>Mood <input name="mood" value="{}">
-</label> <button>Keep</button></form><form method="post" action="/logout"><button>Sign out</button></form>"""
+PRIVATE = """<h1>For {user} only</h1><form method="post" action="/mood">{token}<label>Mood <input name="mood" value="{mood}">
+</label> <button>Keep</button></form><form method="post" action="/logout">{token}<button>Sign out</button></form>"""
 TEXT = r'"(?:[ !#-\[\]-~]|\\["\\])*"|%"(?:[ !#$&-~]|%[0-9a-f]{2})*"'  # RFC 9651: String, Display String
 
 def write_text(text):
@@ -25,22 +26,25 @@ class App(BaseHTTPRequestHandler):
         told = lambda name: ", ".join(self.headers.get_all(name, []))  # twice is malformed: nobody is believed
         user = read_text(told("Session-Subject")) if told("Session-Subject") else None
         data = dict(re.findall(rf"([a-z*][a-z0-9_.*-]*)=({TEXT})", told("Session-Data")))
+        token = TOKEN.format(html.escape(read_text(told("Session-Csrf-Token"))))
+        login = LOGIN.format(token), {"Session-Csrf": "?1"}  # "I used it": without a session it needs a cookie
         body = self.rfile.read(min(int(self.headers["Content-Length"] or 0), 10_000))
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         name, password = form.get("username", ""), form.get("password", "").encode()
         match self.command, self.path.split("?")[0], user:
             case "GET", "/", _: return 200, '<h1>Hello</h1><a href="/private">The private page</a>', {}
-            case "GET", "/login", _: return 200, LOGIN, {}
+            case "GET", "/login", _: return 200, *login
             case "POST", "/login", _ if hmac.compare_digest(ACCOUNTS.get(name, "").encode(), password or b"-"):
                 return 303, "", {"Location": "/private", "Session-Login": write_text(name), "Session-Methods": "pwd"}
-            case "POST", "/login", _: return 422, "<p role=alert>Wrong name or password." + LOGIN, {}
+            case "POST", "/login", _: return 422, "<p role=alert>Wrong name or password." + login[0], login[1]
             case "POST", "/logout", _: return 303, "", {"Location": "/.cloakroom/signed-out", "Session-Logout": "this"}
             case _, "/private" | "/mood", None: return 303, "", {"Location": "/login"}
             case "POST", "/mood", _:
                 mood = write_text(form.get("mood", "")[:100])
                 return 303, "", {"Location": "/private", "Session-Set": f"mood={mood}"}
             case "GET", "/private", _:
-                return 200, PRIVATE.format(html.escape(user), html.escape(read_text(data.get("mood", '""')))), {}
+                mood = html.escape(read_text(data.get("mood", '""')))
+                return 200, PRIVATE.format(user=html.escape(user), mood=mood, token=token), {}
         return 404, "<h1>Not found</h1>", {}
 
     def do_GET(self):

@@ -20,10 +20,12 @@ const MIN_SECRET: usize = 16;
 const GATEWAY_SECRET: HeaderName = HeaderName::from_static("gateway-secret");
 const SUBJECT: &str = "session-subject";
 const DATA: &str = "session-data";
+const CSRF_TOKEN: &str = "session-csrf-token";
+const HANDLE: &str = "session-handle";
 
 /// What the home page shows of what the gateway said: none of these grants anything.
 const SHOWN: [(&str, &str); 5] = [
-    ("Session-Handle", "session-handle"),
+    ("Session-Handle", HANDLE),
     ("Session-Subject", SUBJECT),
     ("Session-Authenticated-At", "session-authenticated-at"),
     ("Session-Level", "session-level"),
@@ -158,6 +160,10 @@ pub(crate) struct Visitor {
     pub(crate) flash: Option<Flash>,
     /// Name and value of what the gateway said, for the page that shows it.
     pub(crate) told: Vec<(&'static str, String)>,
+    /// Whether there is a session, of somebody or of a visitor.
+    pub(crate) has_session: bool,
+    /// For the forms of this response; belongs nowhere else.
+    pub(crate) csrf: Option<String>,
 }
 
 impl Visitor {
@@ -182,7 +188,9 @@ impl Visitor {
             let value = headers.get(name)?;
             Some((label, String::from_utf8_lossy(value.as_bytes()).chars().take(200).collect()))
         });
-        Ok(Self { subject, theme, flash, told: told.collect() })
+        let csrf = single(headers, &HeaderName::from_static(CSRF_TOKEN))?.and_then(text_item);
+        let has_session = headers.contains_key(HANDLE);
+        Ok(Self { subject, theme, flash, told: told.collect(), has_session, csrf })
     }
 }
 
@@ -282,6 +290,12 @@ impl Commands {
     pub(crate) fn step_up(mut self, subject: &str) -> Self {
         self.fields.push(("session-step-up", item(subject)));
         self.with_password()
+    }
+
+    /// Says that the page has a form with a token in it: a visitor without session gets a cookie for it.
+    pub(crate) fn uses_token(mut self) -> Self {
+        self.fields.push(("session-csrf", "?1".to_owned()));
+        self
     }
 
     /// Ends the session of this request.

@@ -31,12 +31,16 @@ struct Frame {
     /// Where the theme form leads back to.
     here: ReturnTarget,
     stylesheet: u32,
+    /// For the page's forms. A visitor without session has one on the login page only: others would cost a cookie for
+    /// nothing but the choice of colours.
+    csrf: Option<String>,
 }
 
 impl Frame {
     fn new(visitor: &Visitor, here: ReturnTarget) -> Self {
         let (subject, theme) = (visitor.subject.clone(), visitor.theme);
-        Self { subject, theme, flash: visitor.flash, here, stylesheet: STYLESHEET_VERSION }
+        let csrf = visitor.csrf.clone().filter(|_| visitor.has_session);
+        Self { subject, theme, flash: visitor.flash, here, stylesheet: STYLESHEET_VERSION, csrf }
     }
 
     fn at(visitor: &Visitor, path: &str) -> Self {
@@ -153,7 +157,7 @@ pub(crate) async fn login_form(
     let mut login = login_page(&visitor, target);
     login.expired = query.expired.is_some() && visitor.subject.is_none();
     login.ended = query.ended.is_some() && visitor.subject.is_none();
-    page(StatusCode::OK, &visitor, &login)
+    Ok(with_token(&visitor, page(StatusCode::OK, &visitor, &login)?))
 }
 
 /// Logs in, or confirms who is signed in.
@@ -167,7 +171,7 @@ pub(crate) async fn log_in(
     if !accounts::verify(name, &form.password) {
         let name = name.chars().take(MAX_NAME).collect();
         let wrong = LoginPage { name, wrong: true, ..login_page(&visitor, target) };
-        return page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &wrong);
+        return Ok(with_token(&visitor, page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &wrong)?));
     }
     let (commands, flash) = if visitor.subject.as_deref() == Some(name) {
         (Commands::new().step_up(name), Flash::Confirmed)
@@ -279,9 +283,17 @@ fn page(status: StatusCode, visitor: &Visitor, template: &impl Template) -> Resu
     })
 }
 
+/// A page whose form has a token also for a visitor without session, which the gateway wants to know.
+fn with_token(visitor: &Visitor, page: Response) -> Response {
+    if visitor.has_session || visitor.csrf.is_none() {
+        return page;
+    }
+    (Commands::new().uses_token(), page).into_response()
+}
+
 fn login_page(visitor: &Visitor, target: ReturnTarget) -> LoginPage {
     let here = format!("/login?return={}", target.as_parameter());
-    let frame = Frame::at(visitor, &here);
+    let frame = Frame { csrf: visitor.csrf.clone(), ..Frame::at(visitor, &here) };
     let (name, wrong, expired, ended) = (String::new(), false, false, false);
     LoginPage { frame, accounts: &ACCOUNTS, target, name, wrong, expired, ended }
 }

@@ -209,6 +209,27 @@ async fn the_same_user_confirms_and_another_user_logs_in_anew() {
 }
 
 #[tokio::test]
+async fn r077_every_form_has_the_token_and_only_the_login_page_costs_a_visitor_a_cookie() {
+    let site = Site::new();
+    let token = ("session-csrf-token", "\"tok-en_\"");
+    let fields = |page: &Page| page.body.matches("name=\"csrf_token\" value=\"tok-en_\"").count();
+    let forms = |page: &Page| page.body.matches("<form method=\"post\"").count();
+    let signed_in = [token, ALICE, ("session-handle", "\"h\"")];
+    site.post("/notes", &signed_in, "csrf_token=tok-en_&text=a").await.leads_to("/notes");
+    for path in ["/", "/notes", "/login", "/nothing"] {
+        let page = site.get(path, &signed_in).await;
+        assert!(fields(&page) == forms(&page) && fields(&page) > 0, "{path}: {}", page.body);
+        assert!(page.commands().is_empty(), "{path}: a session has its token anyway");
+    }
+    let home = site.get("/", &[token]).await;
+    assert_eq!((fields(&home), home.commands()), (0, vec![]), "who only looks gets no cookie");
+    let login = site.get("/login", &[token]).await;
+    assert_eq!((fields(&login), login.header("session-csrf")), (forms(&login), Some("?1")));
+    let wrong = site.post("/login", &[token], "username=alice&password=wrong").await;
+    assert_eq!((fields(&wrong), wrong.header("session-csrf")), (forms(&wrong), Some("?1")));
+}
+
+#[tokio::test]
 async fn logout_is_a_post_that_ends_this_session_and_leads_to_the_gateway_s_landing_page() {
     let site = Site::new();
     let page = site.post("/logout", &[ALICE], "").await;

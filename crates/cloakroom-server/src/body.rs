@@ -44,10 +44,51 @@ impl Stream {
         Self(Tied { body: self, ended, patience }.boxed_unsync())
     }
 
+    /// The body with its beginning, which was read, before it again.
+    #[must_use = "this returns the whole body"]
+    pub fn after(self, beginning: Bytes) -> Self {
+        Self(Prefixed { beginning, rest: self }.boxed_unsync())
+    }
+
     /// The same body, and a view of how it is getting on.
     pub fn watched(self) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::default());
         (Self(Watched { body: self, progress: Arc::clone(&progress) }.boxed_unsync()), progress)
+    }
+}
+
+/// A body whose beginning was read already.
+struct Prefixed {
+    beginning: Bytes,
+    rest: Stream,
+}
+
+impl Body for Prefixed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.beginning.is_empty() {
+            return Pin::new(&mut self.rest).poll_frame(cx);
+        }
+        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.beginning)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.beginning.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, beginning) = (self.rest.size_hint(), self.beginning.len() as u64);
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(beginning));
+        }
+        hint.set_lower(rest.lower().saturating_add(beginning));
+        hint
     }
 }
 

@@ -1,36 +1,48 @@
 //! The desk: what happens to a request that was let in. Own pages are served, everything else goes to the application.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom::core::client::Client;
-use cloakroom::core::clock::Clock as _;
-use cloakroom::{Event, EventKind, Reason, Session, SessionError, SessionLayer, SystemClock};
+use cloakroom::core::clock::Clock;
+use cloakroom::core::csp::Nonce;
+use cloakroom::core::csrf::Visitor;
+use cloakroom::{CspReports, Event, EventKind, Observer, Reason, Session, SessionError, SessionLayer};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::body::Stream;
 use crate::config::Config;
-use crate::edge::{Ask, plain};
+use crate::csrf::{Issued, Shown, Tokens};
+use crate::edge::{Ask, Demand, plain};
 use crate::forwarded::{self, Proto};
 use crate::headers;
 use crate::obey::{self, Disobeyed};
 use crate::pages;
-use crate::protocol::commands::{self, Context};
+use crate::protocol::commands::{self, Context, Kind};
 use crate::protocol::outbound::{Outbound, Who};
 use crate::routes::{Require, SessionUse, is_own};
 use crate::tunnel;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// Serves requests that were let in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Desk(Arc<Shared>);
 
-#[derive(Debug)]
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("sessions", &self.0.sessions).finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     upstream: Upstream,
     sessions: SessionLayer,
+    tokens: Tokens,
+    reports: CspReports,
+    clock: Arc<dyn Clock>,
     login_page: String,
     recent: Duration,
     data_bytes: usize,
@@ -46,15 +58,31 @@ enum Failure {
     Disobeyed(Disobeyed),
     /// A switch of protocols that nobody has asked for.
     Switch,
+    /// The request needed a form token and had none that counts.
+    Token(EventKind),
+    /// The client broke off, or stopped, within a form.
+    Broken(StatusCode),
+}
+
+/// Sends events where the session layer sends its own.
+struct Relay(SessionLayer);
+
+impl Observer for Relay {
+    fn observe(&self, event: &Event) {
+        self.0.observer().observe(event);
+    }
 }
 
 impl Desk {
     /// Puts the desk together.
-    pub fn new(config: &Config, sessions: &SessionLayer) -> Self {
+    pub fn new(config: &Config, sessions: &SessionLayer, tokens: Tokens, clock: Arc<dyn Clock>) -> Self {
         let secret = config.gateway_secret.as_deref().and_then(|secret| HeaderValue::from_str(secret).ok());
         Self(Arc::new(Shared {
             upstream: Upstream::new(config.upstream.clone(), config.upstream_timeout),
             sessions: sessions.clone(),
+            tokens,
+            reports: CspReports::new(Arc::clone(&clock), Arc::new(Relay(sessions.clone()))),
+            clock,
             login_page: config.login_page.clone(),
             recent: sessions.policy().recent(),
             data_bytes: config.data_bytes,
@@ -73,21 +101,68 @@ impl Desk {
         let Some(ask) = request.extensions().get::<Ask>().cloned() else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR);
         };
-        if is_own(&ask.target) {
-            return pages::serve(request, &ask, &self.0.login_page, self.0.recent).await;
-        }
-        let outcome = if ask.route.session == SessionUse::None {
-            self.forward(request, &ask, None).await
-        } else {
-            match Session::load(request.extensions()).await {
-                Err(error) => Err(Failure::Session(error)),
-                Ok(session) => match self.admit(&session, &ask, &request) {
-                    Some(refusal) => return refusal,
-                    None => self.forward(request, &ask, Some(&session)).await,
-                },
-            }
-        };
+        let outcome = self.serve_ask(request, &ask).await;
         outcome.unwrap_or_else(|failure| self.fail(&failure, &ask))
+    }
+
+    async fn serve_ask(&self, request: Request<Incoming>, ask: &Ask) -> Result<Response<Stream>, Failure> {
+        let own = is_own(&ask.target);
+        if own && ask.target.path() == pages::CSP_REPORT {
+            return Ok(pages::report(request, &self.client(ask), &self.0.reports).await);
+        }
+        let session = if own || ask.route.session == SessionUse::Full {
+            // Own pages load what they need themselves, unless a token must be checked before.
+            match ask.token {
+                Demand::None if own => None,
+                _ => Some(Session::load(request.extensions()).await.map_err(Failure::Session)?),
+            }
+        } else {
+            None
+        };
+        let request = self.demand_token(request.map(Stream::through), ask, session.as_ref()).await?;
+        if own {
+            let office = pages::Office {
+                login_page: &self.0.login_page,
+                recent: self.0.recent,
+                tokens: &self.0.tokens,
+            };
+            return Ok(pages::serve(request, ask, &office).await);
+        }
+        if let Some(session) = &session
+            && let Some(refusal) = self.admit(session, ask, &request)
+        {
+            return Ok(refusal);
+        }
+        self.forward(request, ask, session.as_ref()).await
+    }
+
+    /// Goes on with requests that need no form token, or show one that counts.
+    async fn demand_token(
+        &self,
+        request: Request<Stream>,
+        ask: &Ask,
+        session: Option<&Session>,
+    ) -> Result<Request<Stream>, Failure> {
+        if ask.token == Demand::None {
+            return Ok(request);
+        }
+        let (parts, body) = request.into_parts();
+        let shown = self.0.tokens.check(&parts.headers, body, session).await.map_err(Failure::Session)?;
+        let (body, kind) = match shown {
+            Shown::Valid(body) => return Ok(Request::from_parts(parts, body)),
+            Shown::Broken(status) => return Err(Failure::Broken(status)),
+            Shown::Invalid(body, kind) => (body, kind),
+        };
+        if ask.token == Demand::Report {
+            self.observe_in(EventKind::ForgeryReported, ask, session);
+            return Ok(Request::from_parts(parts, body));
+        }
+        if let Some(session) = session {
+            // A forged request keeps no session alive.
+            session.mark_passive().map_err(Failure::Session)?;
+        }
+        self.observe_in(kind.clone(), ask, session);
+        Err(Failure::Token(kind))
     }
 
     /// Demands what the route demands: a browser on its way to a page goes to the login page, anything else gets 401.
@@ -108,15 +183,17 @@ impl Desk {
 
     async fn forward(
         &self,
-        request: Request<Incoming>,
+        request: Request<Stream>,
         ask: &Ask,
         session: Option<&Session>,
     ) -> Result<Response<Stream>, Failure> {
         let (mut parts, body) = request.into_parts();
         let client_upgrade =
             ask.websocket.then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>()).flatten();
-        let cookie_name = self.0.sessions.cookie().name();
-        headers::strip_request(&mut parts.headers, cookie_name);
+        let visitor = self.0.tokens.visitor(&parts.headers);
+        let visits = visitor.is_some();
+        let cookies = [self.0.sessions.cookie().name(), self.0.tokens.cookie().cookie().name()];
+        headers::strip_request(&mut parts.headers, &cookies);
         forwarded::set(&mut parts.headers, ask.client, self.0.proto, &ask.host);
         if let Ok(host) = HeaderValue::from_str(&ask.host) {
             parts.headers.insert(header::HOST, host);
@@ -127,13 +204,19 @@ impl Desk {
         if client_upgrade.is_some() {
             tunnel::ask(&mut parts.headers);
         }
+        let issued = match session {
+            Some(session) => Some(self.0.tokens.issue(session, visitor).map_err(Failure::Session)?),
+            None => None,
+        };
         let before = match session {
-            Some(session) => tell(session, &mut parts.headers).map_err(Failure::Session)?,
+            Some(session) => {
+                tell(session, ask, issued.as_ref(), &mut parts.headers).map_err(Failure::Session)?
+            }
             None => Vec::new(),
         };
         let method = parts.method.clone();
         parts.extensions = http::Extensions::new();
-        let request = Request::from_parts(parts, Stream::through(body));
+        let request = Request::from_parts(parts, body);
         let mut response =
             self.0.upstream.send(request, ask.target.target()).await.map_err(Failure::Upstream)?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -151,6 +234,10 @@ impl Desk {
             data_max: self.0.data_bytes,
         };
         let commands = commands::parse(response.headers(), &context);
+        let logs_in = commands.as_ref().is_ok_and(|commands| {
+            commands.authenticated.as_ref().is_some_and(|authenticated| authenticated.kind == Kind::Login)
+        });
+        let used = commands.as_ref().is_ok_and(|commands| commands.csrf);
         match (session, commands) {
             (Some(session), commands) => {
                 obey::obey(session, commands, &before, self.0.data_bytes)
@@ -161,10 +248,13 @@ impl Desk {
             (None, Ok(_)) => {}
         }
         let upstream_upgrade = hyper::upgrade::on(&mut response);
-        let dropped = headers::strip_response(response.headers_mut(), cookie_name);
+        let dropped = headers::strip_response(response.headers_mut(), &cookies);
         if dropped > 0 {
             self.observe(EventKind::CookieDropped, ask);
         }
+        // A page without form leaves no cookie; and in a session that belongs to somebody a visitor's token is worth nothing.
+        let newcomer = issued.and_then(|issued| issued.newcomer).filter(|_| used && !logs_in);
+        self.mind_visitor(response.headers_mut(), newcomer.as_ref(), logs_in && visits);
         // As it is after the application's commands: what a login answers belongs to the new session.
         let ended = session.map(Session::ended);
         if let Some(client) = client_upgrade.filter(|_| switched) {
@@ -203,20 +293,54 @@ impl Desk {
                 (StatusCode::BAD_GATEWAY, EventKind::CommandRefused)
             }
             Failure::Switch => (StatusCode::BAD_GATEWAY, EventKind::CommandRefused),
+            // It has had its event.
+            Failure::Token(kind) => {
+                tracing::info!(target: "cloakroom::gateway", path = ask.target.path(), event = kind.name(), "no valid form token");
+                return plain(StatusCode::FORBIDDEN);
+            }
+            Failure::Broken(status) => (*status, EventKind::RequestRefused),
         };
         self.observe(kind, ask);
         plain(status)
     }
 
+    fn mind_visitor(&self, headers: &mut http::HeaderMap, newcomer: Option<&Visitor>, removed: bool) {
+        let cookie = match newcomer {
+            Some(visitor) => self.0.tokens.welcome(visitor),
+            None if removed => self.0.tokens.cookie().removal(),
+            None => return,
+        };
+        if let Ok(mut value) = HeaderValue::from_str(cookie.expose()) {
+            value.set_sensitive(true);
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+
+    fn client(&self, ask: &Ask) -> Client {
+        Client::recognise(b"", Some(ask.client))
+    }
+
     fn observe(&self, kind: EventKind, ask: &Ask) {
-        let at = SystemClock.now().unwrap_or_default();
-        let client = Client::recognise(b"", Some(ask.client));
-        self.0.sessions.observer().observe(&Event::new(kind, client, at));
+        self.observe_in(kind, ask, None);
+    }
+
+    fn observe_in(&self, kind: EventKind, ask: &Ask, session: Option<&Session>) {
+        let event = Event::new(kind, self.client(ask), self.0.clock.now().unwrap_or_default());
+        let event = match session.and_then(|session| Some((session.handle()?, session.subject()))) {
+            Some((handle, subject)) => event.of(handle, subject.as_ref()),
+            None => event,
+        };
+        self.0.sessions.observer().observe(&event);
     }
 }
 
 /// Tells the application what is known of the session; returns the data, as told.
-fn tell(session: &Session, headers: &mut http::HeaderMap) -> Result<Vec<(String, String)>, SessionError> {
+fn tell(
+    session: &Session,
+    ask: &Ask,
+    issued: Option<&Issued>,
+    headers: &mut http::HeaderMap,
+) -> Result<Vec<(String, String)>, SessionError> {
     let data =
         session.entries()?.into_iter().map(|(key, json)| (key, obey::text_of(json))).collect::<Vec<_>>();
     let (subject, authentication) = (session.subject(), session.authentication());
@@ -226,7 +350,9 @@ fn tell(session: &Session, headers: &mut http::HeaderMap) -> Result<Vec<(String,
         level: authentication.level().get(),
     });
     let handle = session.handle().map(|handle| handle.to_string());
-    let outbound = Outbound { handle: handle.as_deref(), who, data: &data };
+    let csrf = issued.map(|issued| issued.token.expose());
+    let nonce = ask.nonce.as_ref().map(Nonce::as_str);
+    let outbound = Outbound { handle: handle.as_deref(), who, data: &data, csrf, nonce };
     outbound
         .insert(headers)
         .map_err(|_| cloakroom::core::record::ValueError::new("data that the protocol can say"))?;

@@ -8,21 +8,30 @@ use std::sync::Arc;
 
 use cloakroom::core::client::Client;
 use cloakroom::core::clock::Clock as _;
-use cloakroom::core::origin::{self, Field, Site, Verdict};
-use cloakroom::{Activity, Event, EventKind, RequestHead, SessionLayer, SystemClock};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use cloakroom::core::csp::Nonce;
+use cloakroom::core::csrf::VisitorCookie;
+use cloakroom::core::entropy::EntropyError;
+use cloakroom::core::origin::{
+    Field, Fields, Forgery, Judgement, Loading, Request as Judged, Site, Verdict, Why,
+};
+use cloakroom::{Activity, Event, EventKind, RequestHead, SessionLayer, SystemClock, SystemEntropy};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, Service as _};
 
 use crate::body::Stream;
-use crate::config::Config;
+use crate::config::{Config, Enforcement};
+use crate::csrf::Tokens;
 use crate::desk::Desk;
 use crate::forwarded::{self, TrustedProxies};
 use crate::headers::{self, Limits};
+use crate::open::Opened;
+use crate::pages;
 use crate::path::Normal;
-use crate::routes::{Route, Routes};
+use crate::protection::{Leave, Protection};
+use crate::routes::{Route, Routes, SessionUse, is_own};
 
 /// What is known of a request once its head was judged. Travels beside it.
 #[derive(Clone, Debug)]
@@ -37,8 +46,23 @@ pub struct Ask {
     pub host: Arc<str>,
     /// Whether it asks for a WebSocket.
     pub websocket: bool,
+    /// Whether it has to bring a form token.
+    pub token: Demand,
+    /// The nonce of the response, for the application; `None` where there is no session.
+    pub nonce: Option<Nonce>,
     /// Held by what goes on after the response, so that a shutdown waits for it.
     pub flight: mpsc::Sender<()>,
+}
+
+/// Whether a request has to bring a form token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// It has not.
+    None,
+    /// It has, or is refused.
+    Refuse,
+    /// It has, or there is an event.
+    Report,
 }
 
 /// The client's address, for the session layer.
@@ -64,6 +88,8 @@ struct Shared {
     limits: Limits,
     trusted: TrustedProxies,
     site: Option<Site>,
+    enforcement: Enforcement,
+    protection: Protection,
     /// Held by each request under way, so that a shutdown can wait for all of them.
     flights: mpsc::Sender<()>,
 }
@@ -76,24 +102,48 @@ impl std::fmt::Debug for Edge {
 
 impl Edge {
     /// Puts the gateway together. The receiver ends once the edge and all its requests are gone.
-    pub fn new(config: Config, sessions: SessionLayer) -> (Self, mpsc::Receiver<()>) {
+    ///
+    /// # Errors
+    ///
+    /// [`EntropyError`] if no randomness is to be had.
+    pub fn new(config: Config, opened: &Opened) -> Result<(Self, mpsc::Receiver<()>), EntropyError> {
         let (flights, landed) = mpsc::channel(1);
-        let desk = Desk::new(&config, &sessions);
+        let sessions = opened.sessions.clone();
+        let tokens = Tokens::new(
+            opened.visitors.clone(),
+            VisitorCookie::beside(sessions.cookie()),
+            Arc::clone(&opened.clock),
+            config.form_bytes,
+            config.upstream_timeout,
+        );
+        let desk = Desk::new(&config, &sessions, tokens, Arc::clone(&opened.clock));
         let service = sessions.layer(tower::service_fn(move |request| {
             let desk = desk.clone();
             async move { Ok::<_, Infallible>(desk.serve(request).await) }
         }));
+        let protection = Protection::new(&config)?;
         let mut origins = config.origins.into_iter();
-        let site = origins.next().map(|own| Site::new(own).trusting(origins));
+        let csrf = config.csrf;
+        let site =
+            origins.next().map(|own| Site::new(own).trusting(origins).trusting(csrf.trusted).mode(csrf.mode));
         let shared = Shared {
             sessions,
             routes: config.routes,
             limits: config.limits,
             trusted: config.trusted_proxies,
             site,
+            enforcement: csrf.enforcement,
+            protection,
             flights,
         };
-        (Self { shared: Arc::new(shared), service: BoxCloneSyncService::new(service) }, landed)
+        Ok((Self { shared: Arc::new(shared), service: BoxCloneSyncService::new(service) }, landed))
+    }
+
+    /// Puts the security headers onto a response that did not come by here.
+    #[must_use = "this returns the protected response"]
+    pub fn protect(&self, mut response: Response<Stream>) -> Response<Stream> {
+        self.shared.protection.apply(&mut response, &Leave::default());
+        response
     }
 
     /// Serves a request. Whatever becomes of the client, the request is seen to its end: an application that has
@@ -106,89 +156,128 @@ impl Edge {
         let (mut edge, flight) = (self.clone(), self.shared.flights.clone());
         let run = tokio::spawn(async move {
             let http1 = request.version() <= http::Version::HTTP_11;
-            let answer = match edge.judge(request, peer.ip()) {
-                Ok(request) => edge.service.call(request).await,
+            let mut leave = Leave::default();
+            let mut response = match edge.judge(request, peer.ip(), &mut leave) {
+                Ok(request) => {
+                    let Ok(response) = edge.service.call(request).await;
+                    response
+                }
                 Err(status) => {
                     let mut refusal = plain(status);
                     if http1 && status != StatusCode::FORBIDDEN {
                         // Where one message is not well-formed, nothing behind it on the connection is trusted.
                         refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                     }
-                    Ok(refusal)
+                    refusal
                 }
             };
             drop(flight);
-            answer.map(keep_from_caches)
+            edge.shared.protection.apply(&mut response, &leave);
+            response
         });
-        Box::pin(async move { run.await.unwrap_or_else(|_| Ok(plain(StatusCode::INTERNAL_SERVER_ERROR))) })
+        let edge = self.clone();
+        Box::pin(async move {
+            Ok(run.await.unwrap_or_else(|_| edge.protect(plain(StatusCode::INTERNAL_SERVER_ERROR))))
+        })
     }
 
-    fn judge(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Request<Incoming>, StatusCode> {
+    fn judge(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        leave: &mut Leave,
+    ) -> Result<Request<Incoming>, StatusCode> {
         let shared = &*self.shared;
         let (mut parts, body) = request.into_parts();
         let client = forwarded::client_address(peer, &parts.headers, &shared.trusted);
-        let refuse = |status: StatusCode, kind: EventKind, why: &dyn std::fmt::Display| {
-            tracing::info!(target: "cloakroom::gateway", %why, "request refused");
+        let tell = |kind: EventKind, why: &dyn std::fmt::Display| {
+            tracing::info!(target: "cloakroom::gateway", %why, event = kind.name(), "request from elsewhere or malformed");
             let agent = parts.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
             let at = SystemClock.now().unwrap_or_default();
             shared.sessions.observer().observe(&Event::new(kind, Client::recognise(agent, Some(client)), at));
+        };
+        let malformed = |status: StatusCode, why: &dyn std::fmt::Display| {
+            tell(EventKind::RequestRefused, why);
             status
         };
-        let malformed = |status, why: &dyn std::fmt::Display| refuse(status, EventKind::RequestRefused, why);
         let host =
             headers::check_request(&parts, &shared.limits).map_err(|why| malformed(why.status(), &why))?;
         let resolved = shared.routes.resolve(&parts.method, &parts.uri);
         let (target, route) = resolved.map_err(|why| malformed(StatusCode::BAD_REQUEST, &why))?;
         let websocket = headers::is_websocket(&parts);
-        let verdict = self.verdict(&parts, websocket);
-        let refused = match verdict {
-            Verdict::Allow => None,
-            // Tokens are not looked at yet, so whatever needs one is refused.
-            Verdict::NeedsToken => Some(origin::Why::Unknown),
-            Verdict::Refuse(why) => Some(why),
+        let own = is_own(&target);
+        let Judgement { verdict, fields } = self.verdict(&parts, websocket, rules(own, &target, route));
+        leave.fields = fields;
+        let refusing = shared.enforcement == Enforcement::Refuse;
+        let token = match verdict {
+            Verdict::Allow => Demand::None,
+            Verdict::NeedsToken if refusing => Demand::Refuse,
+            Verdict::NeedsToken => Demand::Report,
+            Verdict::Refuse(why) => {
+                let loads =
+                    matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) && !websocket;
+                let kind = match (refusing, loads) {
+                    (false, _) => EventKind::ForgeryReported,
+                    (true, true) => EventKind::EmbeddingRefused,
+                    (true, false) => EventKind::ForgedRequest,
+                };
+                tell(kind, &format!("a request from elsewhere: {why:?}"));
+                if refusing {
+                    return Err(StatusCode::FORBIDDEN);
+                }
+                Demand::None
+            }
         };
-        if let Some(why) = refused {
-            let why = format!("a request from elsewhere: {why:?}");
-            return Err(refuse(StatusCode::FORBIDDEN, EventKind::ForgedRequest, &why));
+        let session = !own && route.session == SessionUse::Full;
+        if session {
+            let nonce = Nonce::draw(&SystemEntropy);
+            leave.nonce = Some(nonce.map_err(|_| {
+                tell(EventKind::SetupFailed, &"no randomness is to be had");
+                StatusCode::SERVICE_UNAVAILABLE
+            })?);
+        } else if !own {
+            leave.resource = route.resource;
         }
         let (target, route) = (Arc::new(target), Arc::new(route.clone()));
-        let flight = shared.flights.clone();
-        parts.extensions.insert(Ask { target, route, client, host: host.into(), websocket, flight });
+        let (flight, nonce) = (shared.flights.clone(), leave.nonce.clone());
+        let ask = Ask { target, route, client, host: host.into(), websocket, token, nonce, flight };
+        parts.extensions.insert(ask);
         Ok(Request::from_parts(parts, body))
     }
 
-    fn verdict(&self, parts: &http::request::Parts, websocket: bool) -> Verdict {
-        let Some(site) = &self.shared.site else { return Verdict::Refuse(origin::Why::Unknown) };
+    fn verdict(
+        &self,
+        parts: &http::request::Parts,
+        websocket: bool,
+        (forgery, loading): (Forgery, Loading),
+    ) -> Judgement {
+        let Some(site) = &self.shared.site else {
+            return Judgement { verdict: Verdict::Refuse(Why::Unknown), fields: Fields::default() };
+        };
         let field = |name: &str| Field::of(parts.headers.get_all(name).iter().map(HeaderValue::as_bytes));
         let cookies = parts.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        let request = origin::Request {
+        site.judge(&Judged {
             method: parts.method.as_str(),
             websocket,
             fetch_site: field("sec-fetch-site"),
+            fetch_mode: field("sec-fetch-mode"),
+            fetch_dest: field("sec-fetch-dest"),
             origin: field("origin"),
             session_cookie: self.shared.sessions.cookie().values(cookies).next().is_some(),
-            ..origin::Request::default()
-        };
-        site.judge(&request).verdict
+            forgery,
+            loading,
+        })
     }
 }
 
-/// Sees to it that a response which is not to be stored is not stored: what sets a cookie never is, and fields that mean more
-/// to some caches than `Cache-Control` does (RFC 9213 and its forerunners) are left out.
-fn keep_from_caches(mut response: Response<Stream>) -> Response<Stream> {
-    let headers = response.headers_mut();
-    if headers.contains_key(header::SET_COOKIE) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// What holds for a path: the gateway's own pages are not for other sites. Reports are taken from anybody, by browsers that have
+/// no token to send: they concern no session.
+fn rules(own: bool, target: &Normal, route: &Route) -> (Forgery, Loading) {
+    match (own, target.path()) {
+        (true, pages::CSP_REPORT) => (Forgery::Exempt, Loading::Open),
+        (true, _) => (Forgery::Checked, Loading::Isolated),
+        (false, _) => (route.forgery, route.loading()),
     }
-    let mut said = headers.get_all(header::CACHE_CONTROL).iter();
-    if said.any(|value| value.as_bytes().eq_ignore_ascii_case(b"no-store")) {
-        headers::remove_if(headers, |name| {
-            let name = name.as_str();
-            name.ends_with("-cache-control")
-                || matches!(name, "surrogate-control" | "edge-control" | "x-accel-expires")
-        });
-    }
-    response
 }
 
 /// A refusal in one sentence that reveals nothing.
@@ -200,9 +289,12 @@ pub fn plain(status: StatusCode) -> Response<Stream> {
         StatusCode::NOT_FOUND => "There is no such page.\n",
         StatusCode::METHOD_NOT_ALLOWED => "This page does not take such requests.\n",
         StatusCode::REQUEST_TIMEOUT => "This request was not finished.\n",
-        StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            "This request is too large.\n"
-        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "This is not what is taken here.\n",
+        StatusCode::TOO_MANY_REQUESTS => "There were too many such requests.\n",
+        StatusCode::SERVICE_UNAVAILABLE => "Please try again in a moment.\n",
+        StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::URI_TOO_LONG
+        | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "This request is too large.\n",
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
             "The application is not answering. Please try again in a moment.\n"
         }

@@ -171,13 +171,13 @@ pub fn is_websocket(parts: &Parts) -> bool {
 
 /// Takes out of a request what ends at the gateway, and what only the gateway may say: hop-by-hop fields and those that
 /// `Connection` nominates, `Session-*`, `Csp-Nonce` and `Gateway-Secret` in every spelling that some upstream
-/// takes for the same name, and the session cookie.
+/// takes for the same name, and our cookies: the session's, and the one that tells visitors apart.
 ///
 /// Also `Proxy`, which CGI programs take for a setting of theirs, and `X-Original-URL` and `X-Rewrite-URL`, by which some
 /// frameworks let a client name another path than the one the route was found for.
 ///
 /// What says where a request came from is [`forwarded::set`](crate::forwarded::set)'s business.
-pub fn strip_request(headers: &mut HeaderMap, cookie_name: &str) {
+pub fn strip_request(headers: &mut HeaderMap, cookies: &[&str]) {
     strip_hops(headers);
     remove_if(headers, |name| {
         let name = folded(name);
@@ -185,17 +185,17 @@ pub fn strip_request(headers: &mut HeaderMap, cookie_name: &str) {
             || name == GATEWAY_SECRET
             || matches!(name.as_str(), "proxy" | "x-original-url" | "x-rewrite-url")
     });
-    strip_cookie(headers, cookie_name);
+    strip_cookies(headers, cookies);
 }
 
 /// Takes out of a response what ends at the gateway, and the commands to it, which must have been read before. Returns how
-/// many `Set-Cookie` fields for the session cookie were dropped; each is worth an event.
+/// many `Set-Cookie` fields for our cookies were dropped; each is worth an event.
 #[must_use = "a dropped cookie is worth an event"]
-pub fn strip_response(headers: &mut HeaderMap, cookie_name: &str) -> usize {
+pub fn strip_response(headers: &mut HeaderMap, cookies: &[&str]) -> usize {
     strip_hops(headers);
     remove_if(headers, |name| is_ours(&folded(name)));
     let all: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
-    let kept: Vec<&HeaderValue> = all.iter().filter(|value| !sets(value.as_bytes(), cookie_name)).collect();
+    let kept: Vec<&HeaderValue> = all.iter().filter(|value| !sets(value.as_bytes(), cookies)).collect();
     let dropped = all.len() - kept.len();
     if dropped > 0 {
         headers.remove(header::SET_COOKIE);
@@ -260,15 +260,15 @@ fn strip_hops(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes our cookie out of `Cookie` and joins what is left into one field (HTTP/2 sends crumbs).
+/// Takes our cookies out of `Cookie` and joins what is left into one field (HTTP/2 sends crumbs).
 ///
-/// Our name in other cases goes too. To a browser those are other cookies, but upstreams that ignore case would read
+/// Our names in other cases go too. To a browser those are other cookies, but upstreams that ignore case would read
 /// one for ours, and no browser that knows cookie prefixes lets an application set one; so nothing is lost.
-fn strip_cookie(headers: &mut HeaderMap, cookie_name: &str) {
+fn strip_cookies(headers: &mut HeaderMap, cookies: &[&str]) {
     let mut joined = Vec::new();
     for line in headers.get_all(header::COOKIE) {
         for pair in line.as_bytes().split(|&b| b == b';').map(<[u8]>::trim_ascii) {
-            if pair.is_empty() || names(pair, cookie_name) {
+            if pair.is_empty() || names(pair, cookies) {
                 continue;
             }
             if !joined.is_empty() {
@@ -288,17 +288,17 @@ fn strip_cookie(headers: &mut HeaderMap, cookie_name: &str) {
     }
 }
 
-fn sets(set_cookie: &[u8], cookie_name: &str) -> bool {
-    set_cookie.split(|&b| b == b';').next().is_some_and(|pair| names(pair, cookie_name))
+fn sets(set_cookie: &[u8], cookies: &[&str]) -> bool {
+    set_cookie.split(|&b| b == b';').next().is_some_and(|pair| names(pair, cookies))
 }
 
-/// Whether a `name=value` pair is of our cookie, to any reader: case, white space around the name, and a nameless
+/// Whether a `name=value` pair is of a cookie of ours, to any reader: case, white space around the name, and a nameless
 /// cookie whose value reads like ours (`=sid=…`, which a browser sends back as `sid=…`) do not matter.
-fn names(pair: &[u8], cookie_name: &str) -> bool {
+fn names(pair: &[u8], cookies: &[&str]) -> bool {
     let start = pair.iter().position(|&b| b != b'=' && !b.is_ascii_whitespace()).unwrap_or(pair.len());
     let pair = pair.get(start..).unwrap_or_default();
     let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
-    name.eq_ignore_ascii_case(cookie_name.as_bytes())
+    cookies.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()))
 }
 
 #[cfg(test)]
@@ -498,7 +498,7 @@ mod tests {
             ("X_Rewrite_Url", "/admin"),
             ("Accept", "*/*"),
         ]);
-        strip_request(&mut headers, NAME);
+        strip_request(&mut headers, &[NAME]);
         assert_eq!(shown(&headers), ["accept: */*", "x-four: 4"]);
     }
 
@@ -523,12 +523,12 @@ mod tests {
             "gateway_secret",
         ] {
             let mut headers = map(&[(name, "\"mallory\""), (name, "\"mallory\""), ("accept", "*/*")]);
-            strip_request(&mut headers, NAME);
+            strip_request(&mut headers, &[NAME]);
             assert_eq!(shown(&headers), ["accept: */*"], "{name}");
         }
         for name in ["session", "sessions-x", "x-session-subject", "csp-nonce-x", "my-gateway-secret"] {
             let mut headers = map(&[(name, "x")]);
-            strip_request(&mut headers, NAME);
+            strip_request(&mut headers, &[NAME]);
             assert_eq!(headers.len(), 1, "{name}");
         }
     }
@@ -559,7 +559,7 @@ mod tests {
         ] {
             let fields: Vec<(&str, &str)> = lines.iter().map(|line| ("cookie", *line)).collect();
             let mut headers = map(&fields);
-            strip_request(&mut headers, NAME);
+            strip_request(&mut headers, &[NAME]);
             assert!(headers.get_all("cookie").iter().count() <= 1);
             let left = headers.get("cookie").map(|value| value.to_str().unwrap());
             assert_eq!(left, expected, "{lines:?}");
@@ -578,7 +578,7 @@ mod tests {
             ("Csp-Nonce", "x"),
             ("content-type", "text/html"),
         ]);
-        assert_eq!(strip_response(&mut headers, NAME), 0);
+        assert_eq!(strip_response(&mut headers, &[NAME]), 0);
         assert_eq!(shown(&headers), ["content-type: text/html"]);
     }
 
@@ -601,7 +601,7 @@ mod tests {
             ("", false),
         ] {
             let mut headers = map(&[("set-cookie", "a=1"), ("set-cookie", value), ("set-cookie", "b=2")]);
-            assert_eq!(strip_response(&mut headers, NAME), usize::from(dropped), "{value:?}");
+            assert_eq!(strip_response(&mut headers, &[NAME]), usize::from(dropped), "{value:?}");
             let left: Vec<_> = headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
             let expected = if dropped { vec!["a=1", "b=2"] } else { vec!["a=1", value, "b=2"] };
             assert_eq!(left, expected, "{value:?}");
@@ -615,12 +615,12 @@ mod tests {
         ) {
             let fields: Vec<(&str, &str)> = lines.iter().map(|line| ("cookie", line.trim())).collect();
             let mut headers = map(&fields);
-            strip_request(&mut headers, "sid");
+            strip_request(&mut headers, &["sid"]);
             let cookie = cloakroom::CookieOptions::default().name("sid").insecure_plain_http("test").build().unwrap();
             let left: Vec<&[u8]> = headers.get_all("cookie").iter().map(HeaderValue::as_bytes).collect();
             prop_assert!(left.len() <= 1);
             prop_assert_eq!(cookie.values(left.clone()).count(), 0);
-            let twice = { let mut twice = headers.clone(); strip_request(&mut twice, "sid"); twice };
+            let twice = { let mut twice = headers.clone(); strip_request(&mut twice, &["sid"]); twice };
             prop_assert_eq!(shown(&twice), shown(&headers));
         }
 
@@ -629,7 +629,7 @@ mod tests {
             name in "(session|SESSION|Session)[-_.!#$%&'*+^`|~]([a-zA-Z0-9_-]){0,10}",
         ) {
             let mut headers = map(&[(&name, "x")]);
-            strip_request(&mut headers, NAME);
+            strip_request(&mut headers, &[NAME]);
             prop_assert!(headers.is_empty());
         }
     }

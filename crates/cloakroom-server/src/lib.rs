@@ -1,13 +1,16 @@
 //! The gateway: sessions in front of an application in any language.
 //!
-//! A request's way: [`edge`] judges its head, the session layer puts its session beside it, [`desk`] tells the application and
-//! passes it on ([`upstream`]), and [`obey`] carries out what the response commands.
+//! A request's way: [`edge`] judges its head, the session layer puts its session beside it, [`desk`] looks for a form token where
+//! one is needed ([`csrf`]), tells the application and passes it on ([`upstream`]), and [`obey`] carries out what the response
+//! commands. [`protection`] puts the security headers on whatever leaves.
 
 pub mod body;
 pub mod commands;
 pub mod config;
+pub mod csrf;
 pub mod desk;
 pub mod edge;
+pub mod form;
 pub mod forwarded;
 pub mod frames;
 pub mod headers;
@@ -16,6 +19,7 @@ pub mod obey;
 pub mod open;
 pub mod pages;
 pub mod path;
+pub mod protection;
 pub mod protocol;
 pub mod routes;
 pub mod serve;

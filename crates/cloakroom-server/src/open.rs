@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cloakroom::core::clock::Clock;
+use cloakroom::core::csrf::VisitorKeys;
 use cloakroom::core::store::{PepperClaim, Shared};
-use cloakroom::{MemoryStore, PepperId, SessionLayer, SessionLayerBuilder, SystemClock};
+use cloakroom::{MemoryStore, PepperId, SessionLayer, SessionLayerBuilder, SystemClock, SystemEntropy};
 use cloakroom_postgres::{Migrated, OpenError, PostgresOptions, PostgresStore};
 use cloakroom_redis::{RedisOptions, RedisStore};
 use cloakroom_sqlite::SqliteStore;
@@ -16,15 +17,24 @@ use crate::config::{LoadedPeppers, PepperSource, Remote, SessionsConfig, StoreCh
 use crate::health::Health;
 
 /// A store that is open and can be used.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Opened {
     /// Sessions on it.
     pub sessions: SessionLayer,
     /// Whether it goes on to be usable.
     pub health: Health,
+    /// The keys for the form tokens of visitors who have no session.
+    pub visitors: VisitorKeys,
+    /// What everything here goes by.
+    pub clock: Arc<dyn Clock>,
     /// What its settings do not promise, for the operator to know.
     pub warnings: Vec<String>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("sessions", &self.sessions).finish_non_exhaustive()
+    }
 }
 
 /// The gateway could run, but must not: for the operator to mend.
@@ -71,6 +81,11 @@ pub async fn open_with(
 ) -> anyhow::Result<Opened> {
     let loaded = config.peppers.load()?;
     let watched: Arc<dyn Clock> = Arc::new(clock.clone());
+    let visitors = match VisitorKeys::of(&loaded.peppers) {
+        Some(keys) => keys,
+        None => VisitorKeys::draw(&SystemEntropy)?,
+    };
+    let time = Arc::clone(&watched);
     let builder = |builder: SessionLayerBuilder| {
         change(builder).clock(clock).policy(config.policy.clone()).peppers(loaded.peppers.clone())
     };
@@ -94,7 +109,7 @@ pub async fn open_with(
             (builder(SessionLayer::builder(store)), health, warnings)
         }
     };
-    Ok(Opened { sessions: builder.build()?, health, warnings })
+    Ok(Opened { sessions: builder.build()?, health, visitors, clock: time, warnings })
 }
 
 /// Connects to a shared store and looks around. `None` for a store on this machine.

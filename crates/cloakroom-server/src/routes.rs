@@ -5,7 +5,9 @@
 //! unprotected path below it, `/` at best, and make exceptions from that.
 
 use cloakroom::Activity;
+use cloakroom::core::origin::{Forgery, Loading};
 use cloakroom::core::policy::{ConfigErrors, Problem};
+use cloakroom::core::security_headers::ResourcePolicy;
 use http::{Method, Uri};
 
 use crate::path::{self, Normal, PathError};
@@ -63,6 +65,14 @@ pub struct Route {
     pub allow_parameters: bool,
     /// What requests here are to the idle timer. Default: user activity.
     pub activity: Activity,
+    /// Whether requests that change something are checked for forgery. Default: they are. Others are for an exact path without
+    /// session only.
+    pub forgery: Forgery,
+    /// Who may load what is here. Default: only the site itself and whoever navigates here if the route demands a login, else
+    /// everybody.
+    pub loading: Option<Loading>,
+    /// Whose pages may use what is here, other than `headers.resource` says. For a path without session only.
+    pub resource: Option<ResourcePolicy>,
 }
 
 impl Route {
@@ -75,6 +85,17 @@ impl Route {
             login_callback: false,
             allow_parameters: false,
             activity: Activity::User,
+            forgery: Forgery::Checked,
+            loading: None,
+            resource: None,
+        }
+    }
+
+    /// Who may load what is here.
+    pub fn loading(&self) -> Loading {
+        match self.require {
+            Require::Anyone => self.loading.unwrap_or_default(),
+            Require::Authenticated | Require::Recent => self.loading.unwrap_or(Loading::Isolated),
         }
     }
 }
@@ -130,6 +151,21 @@ impl Routes {
                 if route.login_callback {
                     problems.push(Problem::new(&key("login_callback"), "true", expected));
                 }
+            }
+            // With the user's session, or for paths that nobody has named, every site could act for the user.
+            if route.forgery == Forgery::Exempt {
+                if route.session != SessionUse::None {
+                    let expected = "session = \"none\" beside it: what acts for a user is always checked";
+                    problems.push(Problem::new(&key("forgery"), "exempt", expected));
+                }
+                if !route.pattern.starts_with('=') {
+                    let expected = "an exact path, which begins with =/";
+                    problems.push(Problem::new(&key("forgery"), "exempt", expected));
+                }
+            }
+            if route.resource.is_some() && route.session != SessionUse::None {
+                let expected = "session = \"none\" beside it: what belongs to a user is not for other sites";
+                problems.push(Problem::new(&key("resource"), "set", expected));
             }
             match pattern(&route.pattern) {
                 Err(expected) => problems.push(Problem::new(&key("path"), &route.pattern, &expected)),

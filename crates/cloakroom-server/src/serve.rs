@@ -72,7 +72,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 ///
-/// If the certificate cannot be loaded.
+/// If the certificate cannot be loaded, or the operating system has no randomness.
 pub async fn run(
     listener: TcpListener,
     mut config: Config,
@@ -88,14 +88,15 @@ pub async fn run(
         None => None,
         Some(certificate) => Some(TlsAcceptor::from(certificate.server()?)),
     };
-    let Opened { sessions, health, .. } = opened;
+    let health = opened.health.clone();
     let mut aside = JoinSet::new();
     aside.spawn(health.clone().watch());
     if let Some(certificate) = tls {
         aside.spawn(reload(certificate));
     }
     let patience = config.shutdown_timeout;
-    let (edge, mut landed) = Edge::new(config, sessions);
+    let (edge, mut landed) = Edge::new(config, &opened)?;
+    drop(opened);
     let server = Arc::new(server());
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
@@ -176,7 +177,7 @@ async fn connection(
         let (edge, health) = (edge.clone(), health.clone());
         async move {
             match health.answer(&request).await {
-                Some(answer) => Ok(answer),
+                Some(answer) => Ok(edge.protect(answer)),
                 None => edge.serve(request, peer).await,
             }
         }
@@ -255,8 +256,9 @@ mod tests {
     async fn serve_silent(sent: &[u8]) {
         let raw = Raw::parse("upstream = \"http://127.0.0.1:9\"\nstore = \"memory\"").unwrap();
         let config = Config::check(raw).unwrap();
-        let Opened { sessions, health, .. } = open(&config).await.unwrap();
-        let (edge, _landed) = Edge::new(config, sessions);
+        let opened = open(&config).await.unwrap();
+        let health = opened.health.clone();
+        let (edge, _landed) = Edge::new(config, &opened).unwrap();
         let (mut client, stream) = tokio::io::duplex(1 << 16);
         let graceful = GracefulShutdown::new();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));

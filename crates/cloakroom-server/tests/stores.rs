@@ -74,7 +74,8 @@ async fn r058_r059_what_is_ended_on_one_gateway_is_refused_on_another_at_the_nex
 
     let body = format!("handle={own}");
     let length = format!("Content-Length: {}", body.len());
-    let request = phone.request("POST", "/.cloakroom/sessions/end", &[&length]) + &body;
+    let fields = [length.as_str(), "Content-Type: application/x-www-form-urlencoded"];
+    let request = phone.request("POST", "/.cloakroom/sessions/end", &fields) + &body;
     assert!(raw(two.address, request.as_bytes()).await.contains("location: /.cloakroom/sessions\r\n"));
     laptop.get("/").await;
     assert!(!last().contains("session-subject"), "{}", last());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Form, Query, State};
 use axum::response::{Html, Redirect};
-use cloakroom::{Authenticated, Level, Session, SessionError, SignedOut};
+use cloakroom::{Authenticated, CsrfToken, Level, Session, SessionError, SignedOut};
 use serde::Deserialize;
 
 use crate::error::AppError;
@@ -35,6 +35,7 @@ pub struct Tried {
 #[template(path = "login.html")]
 struct LoginPage {
     wrong: bool,
+    token: CsrfToken,
 }
 
 #[derive(Template)]
@@ -48,13 +49,13 @@ struct ConfirmPage {
 #[template(path = "signed_out.html")]
 struct SignedOutPage;
 
-/// The login page. Does not ask for a session, so a visitor costs nothing.
+/// The login page. Its form has a token, for which a visitor gets a cookie but no session.
 ///
 /// # Errors
 ///
 /// [`AppError::Page`].
-pub async fn login_form(Query(tried): Query<Tried>) -> Result<Html<String>, AppError> {
-    Ok(Html(LoginPage { wrong: tried.wrong != 0 }.render()?))
+pub async fn login_form(token: CsrfToken, Query(tried): Query<Tried>) -> Result<Html<String>, AppError> {
+    Ok(Html(LoginPage { wrong: tried.wrong != 0, token }.render()?))
 }
 
 /// Logs in. The login begins before the password is checked, so that an "end all sessions" from then on wins.

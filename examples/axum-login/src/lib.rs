@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | a session as an extractor, data merged | [`pages::home`], [`pages::add_note`] |
 //! | login that loses against "end all sessions" | [`account::log_in`] |
+//! | forms of other sites refused, a token in the login form | [`sessions()`], [`account::login_form`] |
+//! | scripts of others kept from running | `SecurityHeadersLayer` in [`app`] |
 //! | a second look at the password before something delicate | [`account::confirm`], `RecentLogin` |
 //! | one's own sessions, listed and ended | [`mod@sessions`] |
 //! | logout that the Back button cannot undo | [`account::log_out`], [`account::signed_out`] |
@@ -12,6 +14,12 @@
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
+
+/// Those of its pages on requests and scripts from elsewhere.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/security/csrf.md")]
+#[doc = include_str!("../../../docs/security/xss.md")]
+pub struct Elsewhere;
 
 pub mod account;
 pub mod error;
@@ -23,24 +31,28 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use cloakroom::{ConfigErrors, CookieOptions, SessionLayer};
+use cloakroom::{
+    ConfigErrors, CookieOptions, Csrf, ProtectedLayer, Scheme, SecurityHeadersLayer, SessionLayer,
+};
 use cloakroom_sqlite::SqliteStore;
-use tower_http::csrf::CsrfLayer;
 
 use crate::users::Users;
 
-/// The layer with the application's sessions.
+/// The layer with the application's sessions, which refuses forms that other sites send. `origin` is what stands in the user's
+/// address bar.
 ///
 /// # Errors
 ///
 /// [`ConfigErrors`] if a setting cannot be used.
-pub fn sessions(store: SqliteStore) -> Result<SessionLayer, ConfigErrors> {
+pub fn sessions(store: SqliteStore, origin: &str) -> Result<ProtectedLayer, ConfigErrors> {
     // Cookies are shared by all ports of a host, so each application has a name of its own.
-    SessionLayer::builder(store).cookie(CookieOptions::default().name("__Host-Http-login")).build()
+    let sessions =
+        SessionLayer::builder(store).cookie(CookieOptions::default().name("__Host-Http-login")).build()?;
+    sessions.protect(Csrf::new(origin))
 }
 
 /// The application.
-pub fn app(sessions: SessionLayer, users: Users) -> Router {
+pub fn app(sessions: ProtectedLayer, users: Users) -> Router {
     Router::new()
         .route("/", get(pages::home))
         .route("/notes", get(pages::notes).post(pages::add_note))
@@ -52,7 +64,7 @@ pub fn app(sessions: SessionLayer, users: Users) -> Router {
         .route("/sessions/end", post(sessions::end))
         .route("/sessions/end-others", post(sessions::end_others))
         .layer(sessions)
-        // Refuses forms that other sites send, before a handler runs.
-        .layer(CsrfLayer::new())
+        // Outermost, so that every response has the headers. Behind a proxy with TLS: `Scheme::Https`.
+        .layer(SecurityHeadersLayer::new(Scheme::Http))
         .with_state(Arc::new(users))
 }

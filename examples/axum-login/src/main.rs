@@ -9,7 +9,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().init(); // session events, one line each
     std::fs::create_dir_all(".cloakroom")?;
     let store = SqliteStore::open(".cloakroom/axum-login.db")?;
-    let app = axum_login::app(axum_login::sessions(store)?, Users::demo()?);
+    let app = axum_login::app(axum_login::sessions(store, "http://127.0.0.1:3001")?, Users::demo()?);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3001").await?;
     println!("http://127.0.0.1:3001  (alice / wonderland-42, bob / builder-42)");
     axum::serve(listener, app).with_graceful_shutdown(stopped()).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum_login::users::Users;
 use cloakroom::core::clock::Timestamp;
-use cloakroom::{CookieOptions, SessionLayer};
+use cloakroom::{CookieOptions, Csrf, SessionLayer};
 use cloakroom_sqlite::SqliteStore;
 use cloakroom_testkit::ManualClock;
 use cloakroom_testkit::browser::{Browser, Page, serve};
@@ -23,6 +23,7 @@ async fn site() -> Site {
     let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
     let cookie = CookieOptions::default().name("__Host-Http-login");
     let sessions = SessionLayer::builder(store).cookie(cookie).clock(clock.clone()).build().unwrap();
+    let sessions = sessions.protect(Csrf::new("http://127.0.0.1:3001")).unwrap();
     let address = serve(axum_login::app(sessions, Users::demo().unwrap())).await;
     Site { address, clock, _folder: folder }
 }
@@ -104,4 +105,16 @@ async fn a_form_that_another_site_sends_is_refused_before_the_handler() {
     });
     assert!(answer.await.unwrap().starts_with("HTTP/1.1 403"));
     assert_eq!(browser.get("/notes").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_login_form_has_a_token_and_its_page_the_headers() {
+    let site = site().await;
+    let mut browser = Browser::new(site.address);
+    let page = browser.get("/login").await;
+    assert!(page.header("set-cookie").unwrap().starts_with("__Host-Http-login-csrf="), "{page:?}");
+    assert!(page.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
+    let token = page.body.split("name=\"csrf_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let fields = [("csrf_token", token), ("username", "alice"), ("password", "wonderland-42")];
+    leads_to(&browser.post("/login", &fields).await, "/notes");
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::config::{Config, SessionsConfig, StoreChoice, show};
+use cloakroom::core::origin::{Forgery, Loading, Mode};
+
+use crate::config::{Config, Enforcement, SessionsConfig, StoreChoice, show};
 use crate::open::{self, Refused};
 use crate::routes::{Require, SessionUse};
 
@@ -45,6 +47,17 @@ pub(super) fn effective(config: &Config) -> String {
     );
     line("data per session", format!("{} bytes", config.data_bytes));
     line("login page", config.login_page.clone());
+    line("csrf", elsewhere(config));
+    let weaknesses = config.headers.csp().weaknesses();
+    line(
+        "csp",
+        if weaknesses.is_empty() {
+            "strict".to_owned()
+        } else {
+            format!("open: {}", weaknesses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        },
+    );
+    line("csp reports to", config.headers.csp().endpoint().unwrap_or("nobody").to_owned());
     for route in config.routes.iter() {
         let require = match route.require {
             Require::Anyone => "anyone",
@@ -52,10 +65,30 @@ pub(super) fn effective(config: &Config) -> String {
             Require::Recent => "recent login",
         };
         let session = if route.session == SessionUse::None { ", no session" } else { "" };
-        line("route", format!("{}: {require}{session}", route.pattern));
+        let forgery = if route.forgery == Forgery::Exempt { ", exempt from forgery checks" } else { "" };
+        let loading = if route.loading() == Loading::Isolated { ", isolated" } else { "" };
+        line("route", format!("{}: {require}{session}{forgery}{loading}", route.pattern));
     }
     for warning in &config.warnings {
         line("warning", warning.clone());
+    }
+    text
+}
+
+/// What is done about requests from elsewhere.
+fn elsewhere(config: &Config) -> String {
+    let mode = match config.csrf.mode {
+        Mode::VerdictOnly => "verdict-only",
+        Mode::VerdictOrToken => "verdict-or-token",
+        Mode::VerdictAndToken => "verdict-and-token",
+    };
+    let mut text = match config.csrf.enforcement {
+        Enforcement::Refuse => mode.to_owned(),
+        Enforcement::ReportOnly => format!("{mode}, reported only"),
+    };
+    for origin in &config.csrf.trusted {
+        // Writing to a String does not fail.
+        let _ = write!(text, ", trusts {origin}");
     }
     text
 }

@@ -3,6 +3,7 @@
 mod duration;
 mod hidden;
 mod pepper;
+mod protection;
 mod raw;
 mod store;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cloakroom::core::origin::Origin;
 use cloakroom::core::policy::Problem;
+use cloakroom::core::security_headers::SecurityHeaders;
 use cloakroom::{ConfigErrors, CookieOptions, SameSite};
 use http::uri::Authority;
 
@@ -20,6 +22,7 @@ pub(crate) use self::duration::show;
 pub use self::hidden::Hidden;
 pub(crate) use self::hidden::mask;
 pub use self::pepper::{LoadedPeppers, PepperSource, make as make_pepper, read as read_pepper};
+pub use self::protection::{CsrfConfig, Enforcement};
 pub use self::raw::{Raw, ReadError};
 use self::store::Purpose;
 pub use self::store::{Remote, SessionsConfig, StoreChoice};
@@ -39,6 +42,10 @@ pub struct Config {
     pub sessions: SessionsConfig,
     /// The origins under which browsers know the application; requests from any other are refused.
     pub origins: Vec<Origin>,
+    /// What is done about requests from elsewhere.
+    pub csrf: CsrfConfig,
+    /// The headers of every response.
+    pub headers: SecurityHeaders,
     /// The application's login page.
     pub login_page: String,
     /// Certificate chain and key in PEM, for TLS.
@@ -55,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     /// Bytes of data that the application may keep in a session, as sent.
     pub data_bytes: usize,
+    /// Bytes of a form that are read in search of its token.
+    pub form_bytes: usize,
     /// How long the application may take until the head of its response.
     pub upstream_timeout: Duration,
     /// How long requests in flight may take once the gateway is told to stop.
@@ -197,6 +206,8 @@ impl Config {
             );
         }
         let origins = origins(&mut check, raw.origin.as_deref(), listen, https);
+        let csrf = raw.csrf.check(&mut check, https, &mut warnings);
+        let headers = raw.headers.check(&mut check, &raw.csp, &mut warnings);
         let login_page = raw.login_page.unwrap_or_else(|| "/login".to_owned());
         if !is_own_path(&login_page) {
             check.problem("login_page", &login_page, "a path of the application, such as /login");
@@ -215,6 +226,10 @@ impl Config {
         if !(1..=1_000_000).contains(&data_bytes) {
             check.problem("limits.data_bytes", data_bytes.to_string(), "1 to 1000000");
         }
+        let form_bytes = raw.limits.form_bytes.unwrap_or(64 * 1024);
+        if !(1024..=1_048_576).contains(&form_bytes) {
+            check.problem("limits.form_bytes", form_bytes.to_string(), "1024 to 1048576");
+        }
         if raw
             .gateway_secret
             .as_ref()
@@ -222,13 +237,15 @@ impl Config {
         {
             check.problem("gateway_secret", "(hidden)", "at least 16 visible ASCII characters");
         }
-        let parts = (|| Some((listen?, upstream?, sessions?, cookie?, routes?, proxies?)))();
-        let (listen, upstream, sessions, cookie, routes, trusted_proxies) = check.finish(parts)?;
+        let parts = (|| Some((listen?, upstream?, sessions?, cookie?, routes?, proxies?, headers?)))();
+        let (listen, upstream, sessions, cookie, routes, trusted_proxies, headers) = check.finish(parts)?;
         Ok(Self {
             listen,
             upstream,
             sessions,
             origins,
+            csrf,
+            headers,
             login_page,
             tls,
             https,
@@ -237,6 +254,7 @@ impl Config {
             routes,
             limits: defaults,
             data_bytes,
+            form_bytes,
             upstream_timeout: upstream_timeout.unwrap_or(Duration::from_secs(30)),
             shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(30)),
             gateway_secret: raw.gateway_secret,

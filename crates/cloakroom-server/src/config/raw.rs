@@ -6,9 +6,11 @@ use anyhow::Context as _;
 use cloakroom::{AtCap, Policy};
 use serde::Deserialize;
 
+use super::protection::{RawCsp, RawCsrf, RawHeaders, resource};
 use super::{Check, Hidden};
 use crate::routes::{Require, Route, SessionUse};
 use cloakroom::Activity;
+use cloakroom::core::origin::{Forgery, Loading};
 
 /// A configuration file. Unknown keys are collected and refused with all other problems: a misspelt security setting must
 /// not be passed over.
@@ -32,6 +34,9 @@ pub struct Raw {
     pub cookie: RawCookie,
     pub policy: RawPolicy,
     pub store_options: RawStoreOptions,
+    pub csrf: RawCsrf,
+    pub csp: RawCsp,
+    pub headers: RawHeaders,
     pub limits: RawLimits,
     #[serde(rename = "route")]
     pub routes: Vec<RawRoute>,
@@ -152,6 +157,7 @@ pub struct RawCookie {
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawLimits {
     pub data_bytes: Option<usize>,
+    pub form_bytes: Option<usize>,
     pub upstream_timeout: Option<String>,
     pub shutdown_timeout: Option<String>,
 }
@@ -244,6 +250,12 @@ pub struct RawRoute {
     pub login_callback: bool,
     #[serde(default)]
     pub allow_parameters: bool,
+    #[serde(default)]
+    pub forgery: Option<String>,
+    #[serde(default)]
+    pub loading: Option<String>,
+    #[serde(default)]
+    pub resource: Option<String>,
 }
 
 impl RawRoute {
@@ -267,6 +279,18 @@ impl RawRoute {
             Some("passive") => route.activity = Activity::Passive,
             Some(other) => check.problem(&format!("route[{index}].activity"), other, "user or passive"),
         }
+        match self.forgery.as_deref() {
+            None | Some("checked") => {}
+            Some("exempt") => route.forgery = Forgery::Exempt,
+            Some(other) => check.problem(&format!("route[{index}].forgery"), other, "checked or exempt"),
+        }
+        match self.loading.as_deref() {
+            None => {}
+            Some("open") => route.loading = Some(Loading::Open),
+            Some("isolated") => route.loading = Some(Loading::Isolated),
+            Some(other) => check.problem(&format!("route[{index}].loading"), other, "open or isolated"),
+        }
+        route.resource = resource(check, &format!("route[{index}].resource"), self.resource.as_deref());
         route.login_callback = self.login_callback;
         route.allow_parameters = self.allow_parameters;
         route

@@ -3,24 +3,33 @@
 use std::time::Duration;
 
 use askama::Template;
+use cloakroom::core::client::Client;
 use cloakroom::core::clock::Clock as _;
-use cloakroom::{Handle, Session, SessionError, SessionInfo, SignedOut, SystemClock};
+use cloakroom::{
+    CspReports, Handle, REPORT_BODY_MAX, Session, SessionError, SessionInfo, SignedOut, SystemClock,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use crate::body::Stream;
+use crate::csrf::Tokens;
 use crate::desk::to_login;
 use crate::edge::{Ask, plain};
+use crate::form::Form;
 
 /// The page of a user's own sessions.
 pub const SESSIONS: &str = "/.cloakroom/sessions";
+/// Where browsers report what the content security policy refused.
+pub const CSP_REPORT: &str = "/.cloakroom/csp-report";
 /// Where a logout leads.
 pub const SIGNED_OUT: &str = "/.cloakroom/signed-out";
 
 const STYLE: &str = include_str!("../../templates/style.css");
 /// Bytes of a form that are read.
 const FORM_MAX: usize = 1024;
+/// How long a browser may take to send a form or a report.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Template)]
 #[template(path = "sessions.html")]
@@ -28,6 +37,7 @@ struct SessionsPage<'a> {
     subject: String,
     sessions: Vec<Line>,
     login_page: &'a str,
+    csrf: &'a str,
 }
 
 struct Line {
@@ -45,15 +55,22 @@ struct SignedOutPage<'a> {
     login_page: &'a str,
     /// Who is signed in all the same: somebody came here without having signed out.
     subject: Option<String>,
+    csrf: &'a str,
+}
+
+/// What the pages need of the gateway.
+#[derive(Debug)]
+pub struct Office<'a> {
+    /// The application's login page.
+    pub login_page: &'a str,
+    /// How long a login is a recent one.
+    pub recent: Duration,
+    /// For the pages' forms.
+    pub tokens: &'a Tokens,
 }
 
 /// Serves one of the gateway's own pages.
-pub async fn serve(
-    request: Request<Incoming>,
-    ask: &Ask,
-    login_page: &str,
-    recent: Duration,
-) -> Response<Stream> {
+pub async fn serve(request: Request<Stream>, ask: &Ask, office: &Office<'_>) -> Response<Stream> {
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     let writing = request.method() == Method::POST;
     match ask.target.path() {
@@ -61,7 +78,7 @@ pub async fn serve(
         // The page that was left enters the back/forward cache after the landing page's own head has come; what
         // the landing page then loads empties it.
         "/.cloakroom/signed-out.css" if reading => SignedOut(css("/* empties the cache */")).into_inner(),
-        SIGNED_OUT if reading => SignedOut(signed_out(&request, login_page).await).into_inner(),
+        SIGNED_OUT if reading => SignedOut(signed_out(request.extensions(), office).await).into_inner(),
         path @ (SESSIONS
         | "/.cloakroom/sessions/end"
         | "/.cloakroom/sessions/end-others"
@@ -72,7 +89,7 @@ pub async fn serve(
                 Ok(session) => session,
                 Err(error) => return error.response(),
             };
-            match act(&session, path, request, ask, login_page, recent).await {
+            match act(&session, path, request, ask, office).await {
                 Ok(response) => response,
                 Err(error) => error.response(),
             }
@@ -89,11 +106,11 @@ pub async fn serve(
 async fn act(
     session: &Session,
     path: &str,
-    request: Request<Incoming>,
+    request: Request<Stream>,
     ask: &Ask,
-    login_page: &str,
-    recent: Duration,
+    office: &Office<'_>,
 ) -> Result<Response<Stream>, SessionError> {
+    let login_page = office.login_page;
     if path == "/.cloakroom/logout" {
         session.log_out().await?;
         return Ok(see(SIGNED_OUT));
@@ -102,15 +119,17 @@ async fn act(
         return Ok(to_login(login_page, session, ask, &request));
     };
     if path == SESSIONS {
+        let issued = office.tokens.issue(session, None)?;
         let page = SessionsPage {
             subject: subject.to_string(),
             sessions: lines(session.list().await?)?,
             login_page,
+            csrf: issued.token.expose(),
         };
         return Ok(page.render().map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), html));
     }
     // Whoever finds an open browser shall not lock its owner out elsewhere (R-116).
-    match session.require_recent(recent) {
+    match session.require_recent(office.recent) {
         Ok(_) => {}
         Err(SessionError::NotRecent) => return Ok(see(&format!("{login_page}?return={SESSIONS}&recent=1"))),
         Err(error) => return Err(error),
@@ -126,19 +145,53 @@ async fn act(
 }
 
 /// Says whether the user is signed out, as a logout leaves them.
-async fn signed_out(request: &Request<Incoming>, login_page: &str) -> Response<Stream> {
-    let subject = match Session::load(request.extensions()).await {
-        Ok(session) => session.subject().map(|subject| subject.to_string()),
-        Err(error) => return error.response(),
+async fn signed_out(extensions: &http::Extensions, office: &Office<'_>) -> Response<Stream> {
+    let page = async {
+        let session = Session::load(extensions).await?;
+        let subject = session.subject().map(|subject| subject.to_string());
+        // Only who is signed in gets a form.
+        let issued = subject.as_ref().map(|_| office.tokens.issue(&session, None)).transpose()?;
+        let csrf = issued.as_ref().map_or("", |issued| issued.token.expose());
+        let page = SignedOutPage { login_page: office.login_page, subject, csrf };
+        Ok::<_, SessionError>(page.render())
     };
-    let page = SignedOutPage { login_page, subject };
-    page.render().map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), html)
+    match page.await {
+        Ok(page) => page.map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), html),
+        Err(error) => error.response(),
+    }
 }
 
-/// The one field of the form, `handle`. A handle has no character that a form would escape.
-async fn read_handle(request: Request<Incoming>) -> Option<Handle> {
-    let body = Limited::new(request.into_body(), FORM_MAX).collect().await.ok()?.to_bytes();
-    std::str::from_utf8(&body).ok()?.strip_prefix("handle=")?.parse().ok()
+/// The form's field `handle`.
+async fn read_handle(request: Request<Stream>) -> Option<Handle> {
+    let form = Form::of(request.headers(), "handle", FORM_MAX)?;
+    let sought = form.seek(request.into_body(), PATIENCE).await.ok()?;
+    String::from_utf8(sought.value).ok()?.parse().ok()
+}
+
+/// Takes a browser's report of what the content security policy refused. Concerns no session.
+pub async fn report(request: Request<Incoming>, client: &Client, reports: &CspReports) -> Response<Stream> {
+    if request.method() != Method::POST {
+        return plain(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let status = match reports.admit(kind, client) {
+        Err(status) => status,
+        Ok(admitted) => {
+            let body = Limited::new(request.into_body(), REPORT_BODY_MAX).collect();
+            match tokio::time::timeout(PATIENCE, body).await {
+                Ok(Ok(body)) => reports.take(admitted, &body.to_bytes()),
+                Ok(Err(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+                Err(_) => StatusCode::REQUEST_TIMEOUT,
+            }
+        }
+    };
+    if status != StatusCode::NO_CONTENT {
+        return plain(status);
+    }
+    let mut response = Response::new(Stream::default());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn lines(sessions: Vec<SessionInfo>) -> Result<Vec<Line>, SessionError> {

@@ -85,6 +85,8 @@ pub struct Commands {
     pub unset: Vec<String>,
     /// Store these texts.
     pub set: BTreeMap<String, String>,
+    /// The response has made use of its form token. Changes no session, so it may be said on any method.
+    pub csrf: bool,
 }
 
 impl Commands {
@@ -192,7 +194,7 @@ fn read_logout(head: &HeaderMap) -> Result<Option<Logout>, Rejection> {
 }
 
 fn read_rest(head: &HeaderMap, ours: &[&HeaderName], logout: Option<Logout>) -> Result<Commands, Rejection> {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 9] = [
         names::LOGOUT,
         names::LOGIN,
         names::STEP_UP,
@@ -201,16 +203,14 @@ fn read_rest(head: &HeaderMap, ours: &[&HeaderName], logout: Option<Logout>) -> 
         names::ROTATE,
         names::UNSET,
         names::SET,
+        names::CSRF,
     ];
     // A typo must not pass for a response without command.
     if let Some(unknown) = ours.iter().find(|name| !KNOWN.contains(&name.as_str())) {
         return Err(malformed(unknown.as_str(), "no such command"));
     }
-    let rotate = match read_item(head, names::ROTATE)? {
-        None => false,
-        Some(BareItem::Boolean(true)) => true,
-        Some(_) => return Err(malformed(names::ROTATE, "expected ?1")),
-    };
+    let rotate = read_true(head, names::ROTATE)?;
+    let csrf = read_true(head, names::CSRF)?;
     let authenticated = read_authentication(head)?;
     let mut unset = Vec::new();
     for key in read_tokens(head, names::UNSET)? {
@@ -228,7 +228,16 @@ fn read_rest(head: &HeaderMap, ours: &[&HeaderName], logout: Option<Logout>) -> 
         // Of two members with one name the later counts (RFC 9651 section 3.2).
         set.insert(key.as_str().to_owned(), as_text(names::SET, value)?);
     }
-    Ok(Commands { logout, authenticated, rotate, unset, set })
+    Ok(Commands { logout, authenticated, rotate, unset, set, csrf })
+}
+
+/// A field that says `?1` or is not there.
+fn read_true(head: &HeaderMap, name: &str) -> Result<bool, Rejection> {
+    match read_item(head, name)? {
+        None => Ok(false),
+        Some(BareItem::Boolean(true)) => Ok(true),
+        Some(_) => Err(malformed(name, "expected ?1")),
+    }
 }
 
 fn read_authentication(head: &HeaderMap) -> Result<Option<Authenticated>, Rejection> {
@@ -457,6 +466,7 @@ mod tests {
                 lines.extend(commands.rotate.then(|| "rotate".to_owned()));
                 lines.extend(commands.unset.iter().map(|key| format!("unset {key}")));
                 lines.extend(commands.set.iter().map(|(key, text)| format!("set {key} {text}")));
+                lines.extend(commands.csrf.then(|| "csrf".to_owned()));
             }
         }
         lines

@@ -18,6 +18,12 @@ pub mod names {
     pub const LEVEL: &str = "session-level";
     /// To the upstream: the data map.
     pub const DATA: &str = "session-data";
+    /// To the upstream: what its forms prove that they are its own with.
+    pub const CSRF_TOKEN: &str = "session-csrf-token";
+    /// To the upstream: what marks the scripts and styles of the response as its own.
+    pub const NONCE: &str = "csp-nonce";
+    /// From the upstream: the response has made use of a token, so that a visitor without session needs a cookie.
+    pub const CSRF: &str = "session-csrf";
     /// Command: log in.
     pub const LOGIN: &str = "session-login";
     /// Command: the subject has authenticated again.

@@ -8,7 +8,7 @@ use sfv::{Date, DictSerializer, Integer, ItemSerializer, KeyRef, RefBareItem, St
 
 use super::names;
 
-/// What the upstream is told. A request without a session is told nothing.
+/// What the upstream is told. Of a request without a session only what its pages need.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outbound<'a> {
     /// The session's public name, as text; `None` while there is no session.
@@ -18,6 +18,10 @@ pub struct Outbound<'a> {
     /// The data map: keys and texts. A value that was stored through the Rust API and is not a JSON string appears as its JSON
     /// text.
     pub data: &'a [(String, String)],
+    /// A token for the forms of this response.
+    pub csrf: Option<&'a str>,
+    /// The nonce for the scripts and styles of this response.
+    pub nonce: Option<&'a str>,
 }
 
 /// Who is logged in.
@@ -39,7 +43,7 @@ impl Outbound<'_> {
     ///
     /// [`Unsayable`], and no field was added. Only data or times that no API of ours accepts can be.
     pub fn insert(&self, headers: &mut HeaderMap) -> Result<(), Unsayable> {
-        let mut fields = Vec::with_capacity(5);
+        let mut fields = Vec::with_capacity(7);
         if let Some(handle) = self.handle {
             fields.push((names::HANDLE, item(text(handle))));
         }
@@ -52,11 +56,13 @@ impl Outbound<'_> {
         if let Some(data) = dictionary(self.data)? {
             fields.push((names::DATA, data));
         }
+        fields.extend(self.csrf.map(|token| (names::CSRF_TOKEN, item(text(token)))));
+        fields.extend(self.nonce.map(|nonce| (names::NONCE, item(text(nonce)))));
         let mut ready = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             let mut value = HeaderValue::try_from(value).map_err(|_| Unsayable)?;
             // Out of logs and of HTTP/2's shared compression tables.
-            value.set_sensitive(name == names::DATA);
+            value.set_sensitive(matches!(name, names::DATA | names::CSRF_TOKEN | names::NONCE));
             ready.push((HeaderName::from_static(name), value));
         }
         headers.extend(ready);
@@ -124,7 +130,12 @@ mod tests {
     fn the_upstream_is_told_who_it_is_and_what_is_kept() {
         let who = Who { subject: "alice", authenticated_at: 1_700_000_000, level: 2 };
         let data = [pair("cart", "3 \"apples\" \\"), pair("lang", "cs"), pair("name", "Žofie 100%")];
-        let outbound = Outbound { handle: Some("AAAAAAAAAAAAAAAAAAAAAA"), who: Some(who), data: &data };
+        let outbound = Outbound {
+            handle: Some("AAAAAAAAAAAAAAAAAAAAAA"),
+            who: Some(who),
+            data: &data,
+            ..Outbound::default()
+        };
         assert_eq!(
             fields(&outbound),
             [
@@ -141,7 +152,7 @@ mod tests {
     fn of_a_visitor_the_upstream_is_told_no_subject_and_of_no_session_nothing() {
         assert_eq!(fields(&Outbound::default()), []);
         let data = [pair("cart", "1")];
-        let visitor = Outbound { handle: Some("h"), who: None, data: &data };
+        let visitor = Outbound { handle: Some("h"), who: None, data: &data, ..Outbound::default() };
         assert_eq!(fields(&visitor), [pair("session-handle", "\"h\""), pair("session-data", "cart=\"1\"")]);
         assert_eq!(fields(&Outbound { data: &[], ..visitor }), [pair("session-handle", "\"h\"")]);
     }
@@ -165,7 +176,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         for key in ["Not a key", "", "*a", "A", "a=1,b"] {
             let data = [pair("a", "1"), pair(key, "1")];
-            let outbound = Outbound { handle: Some("h"), who: None, data: &data };
+            let outbound = Outbound { handle: Some("h"), who: None, data: &data, ..Outbound::default() };
             assert_eq!(outbound.insert(&mut headers), Err(Unsayable), "{key}");
             assert_eq!(data_len(&data), Err(Unsayable), "{key}");
         }
@@ -175,10 +186,20 @@ mod tests {
     }
 
     #[test]
-    fn data_stays_out_of_debug_output() {
+    fn a_page_gets_what_its_forms_and_scripts_need() {
+        let outbound = Outbound { csrf: Some("to-ken_"), nonce: Some("1-on_ce"), ..Outbound::default() };
+        assert_eq!(
+            fields(&outbound),
+            [pair("session-csrf-token", "\"to-ken_\""), pair("csp-nonce", "\"1-on_ce\"")]
+        );
+    }
+
+    #[test]
+    fn r077_data_token_and_nonce_stay_out_of_debug_output() {
         let data = [pair("cart", "private")];
         let mut headers = HeaderMap::new();
-        Outbound { data: &data, ..Outbound::default() }.insert(&mut headers).unwrap();
+        let (csrf, nonce) = (Some("private"), Some("private"));
+        Outbound { data: &data, csrf, nonce, ..Outbound::default() }.insert(&mut headers).unwrap();
         assert!(!format!("{headers:?}").contains("private"));
     }
 

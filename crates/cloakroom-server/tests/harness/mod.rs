@@ -85,6 +85,12 @@ fn unescape(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// Whether the application was told of a session. A token for its forms it is told in any case.
+pub(crate) fn of_a_session(told: &str) -> bool {
+    let ours = |line: &str| line.starts_with("session-") && !line.starts_with("session-csrf-token: ");
+    told.lines().any(ours)
+}
+
 /// A path at which the application answers with the given lines.
 pub(crate) fn says(path: &str, lines: &[&str]) -> String {
     let escape = |byte: u8| match byte {
@@ -120,7 +126,7 @@ impl Gateway {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client { address: self.address, cookie: None }
+        Client { address: self.address, cookie: None, visitor: None }
     }
 
     pub(crate) fn advance(&self, secs: u64) {
@@ -189,11 +195,12 @@ pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A client with one cookie, the session's.
+/// A client with two cookies, the session's and the one that tells visitors apart.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     pub(crate) cookie: Option<String>,
+    pub(crate) visitor: Option<String>,
 }
 
 /// What came back.
@@ -213,8 +220,13 @@ impl Answer {
 
     /// The first field of a name.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        let mut fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.fields(name).next()
+    }
+
+    /// All fields of a name.
+    pub(crate) fn fields(&self, name: &str) -> impl Iterator<Item = &str> {
+        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
@@ -222,7 +234,12 @@ impl Client {
     /// A request as this client would send it, from the site's own page.
     pub(crate) fn request(&self, method: &str, path: &str, fields: &[&str]) -> String {
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
-        text.push_str("Sec-Fetch-Site: same-origin\r\n");
+        if !fields.iter().any(|field| field.starts_with("Sec-Fetch-Site") || field.starts_with("No-Site")) {
+            text.push_str("Sec-Fetch-Site: same-origin\r\n");
+        }
+        if let Some(visitor) = &self.visitor {
+            text.push_str(&format!("Cookie: __Host-Http-sid-csrf={visitor}\r\n"));
+        }
         if let Some(cookie) = &self.cookie {
             text.push_str(&format!("Cookie: a=1; __Host-Http-sid={cookie}; b=2\r\n"));
         }
@@ -240,12 +257,27 @@ impl Client {
     }
 
     pub(crate) async fn ask(&mut self, method: &str, path: &str, fields: &[&str]) -> Answer {
-        let answer = Answer::parse(&raw(self.address, self.request(method, path, fields).as_bytes()).await);
-        if let Some(cookie) =
-            answer.field("set-cookie").and_then(|cookie| cookie.strip_prefix("__Host-Http-sid="))
-        {
-            let value = cookie.split(';').next().unwrap_or_default();
-            self.cookie = (!value.is_empty()).then(|| value.to_owned());
+        self.send(method, path, fields, "").await
+    }
+
+    /// Sends a request with a body.
+    pub(crate) async fn send(&mut self, method: &str, path: &str, fields: &[&str], body: &str) -> Answer {
+        let length = format!("Content-Length: {}", body.len());
+        let mut fields = fields.to_vec();
+        if !body.is_empty() {
+            fields.push(&length);
+        }
+        let text = self.request(method, path, &fields) + body;
+        let answer = Answer::parse(&raw(self.address, text.as_bytes()).await);
+        for cookie in answer.fields("set-cookie") {
+            let Some((name, rest)) = cookie.split_once('=') else { continue };
+            let value = rest.split(';').next().unwrap_or_default();
+            let value = (!value.is_empty()).then(|| value.to_owned());
+            match name {
+                "__Host-Http-sid" => self.cookie = value,
+                "__Host-Http-sid-csrf" => self.visitor = value,
+                _ => {}
+            }
         }
         answer
     }

@@ -183,7 +183,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn client(&self) -> Client {
-        Client { address: self.address, cookie: None }
+        Client { address: self.address, cookie: None, visitor: None }
     }
 
     /// The same client, at this gateway.
