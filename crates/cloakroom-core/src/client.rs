@@ -94,7 +94,8 @@ impl Client {
     /// Only the first 512 bytes of the field are looked at.
     pub fn recognise(user_agent: &[u8], address: Option<IpAddr>) -> Self {
         let text = user_agent.get(..512).unwrap_or(user_agent);
-        Self { browser: browser(text), system: system(text), network: address.map(Network::from) }
+        let (browser, system) = families(text);
+        Self { browser, system, network: address.map(Network::from) }
     }
 
     /// Whether `other` may be the same client: the same families, and the same network unless one of the
@@ -149,45 +150,88 @@ impl fmt::Display for Client {
     }
 }
 
-fn has(text: &[u8], word: &str) -> bool {
-    text.windows(word.len()).any(|window| window == word.as_bytes())
-}
-
 // Order matters: nearly every browser also names the ones it wants to be taken for.
-fn browser(text: &[u8]) -> Browser {
-    const FAMILIES: [(&str, Browser); 13] = [
-        ("Edg/", Browser::Edge),
-        ("EdgA/", Browser::Edge),
-        ("EdgiOS/", Browser::Edge),
-        ("OPR/", Browser::Opera),
-        ("OPT/", Browser::Opera),
-        ("SamsungBrowser/", Browser::SamsungInternet),
-        ("FxiOS/", Browser::Firefox),
-        ("Firefox/", Browser::Firefox),
-        ("CriOS/", Browser::Chrome),
-        ("Chrome/", Browser::Chrome),
-        ("Chromium/", Browser::Chrome),
-        ("Safari/", Browser::Safari),
-        ("curl/", Browser::Curl),
-    ];
-    if text.is_empty() {
-        return Browser::Unknown;
+const BROWSERS: [(&[u8], Browser); 13] = [
+    (b"Edg/", Browser::Edge),
+    (b"EdgA/", Browser::Edge),
+    (b"EdgiOS/", Browser::Edge),
+    (b"OPR/", Browser::Opera),
+    (b"OPT/", Browser::Opera),
+    (b"SamsungBrowser/", Browser::SamsungInternet),
+    (b"FxiOS/", Browser::Firefox),
+    (b"Firefox/", Browser::Firefox),
+    (b"CriOS/", Browser::Chrome),
+    (b"Chrome/", Browser::Chrome),
+    (b"Chromium/", Browser::Chrome),
+    (b"Safari/", Browser::Safari),
+    (b"curl/", Browser::Curl),
+];
+
+const SYSTEMS: [(&[u8], System); 8] = [
+    (b"Android", System::Android),
+    (b"iPhone", System::Ios),
+    (b"iPad", System::Ios),
+    (b"CrOS", System::ChromeOs),
+    (b"Windows", System::Windows),
+    (b"Macintosh", System::MacOs),
+    (b"Mac OS X", System::MacOs),
+    (b"Linux", System::Linux),
+];
+
+/// The places in [`BROWSERS`] of the words with this letter before the slash.
+const fn browsers_on(last: u8) -> &'static [usize] {
+    match last {
+        b'g' => &[0],
+        b'A' => &[1],
+        b'S' => &[2, 6, 8],
+        b'R' => &[3],
+        b'T' => &[4],
+        b'r' => &[5],
+        b'x' => &[7],
+        b'e' => &[9],
+        b'm' => &[10],
+        b'i' => &[11],
+        b'l' => &[12],
+        _ => &[],
     }
-    FAMILIES.iter().find(|(word, _)| has(text, word)).map_or(Browser::Other, |&(_, family)| family)
 }
 
-fn system(text: &[u8]) -> System {
-    const SYSTEMS: [(&str, System); 8] = [
-        ("Android", System::Android),
-        ("iPhone", System::Ios),
-        ("iPad", System::Ios),
-        ("CrOS", System::ChromeOs),
-        ("Windows", System::Windows),
-        ("Macintosh", System::MacOs),
-        ("Mac OS X", System::MacOs),
-        ("Linux", System::Linux),
-    ];
-    SYSTEMS.iter().find(|(word, _)| has(text, word)).map_or(System::Unknown, |&(_, system)| system)
+/// The places in [`SYSTEMS`] of the words with this first letter.
+const fn systems_from(first: u8) -> &'static [usize] {
+    match first {
+        b'A' => &[0],
+        b'i' => &[1, 2],
+        b'C' => &[3],
+        b'W' => &[4],
+        b'M' => &[5, 6],
+        b'L' => &[7],
+        _ => &[],
+    }
+}
+
+/// The first browser and the first system of the lists whose word is anywhere in the text. In one pass, because every request
+/// that asks for its session comes by here: a browser's word ends where a slash is, a system's begins with one of a few letters.
+fn families(text: &[u8]) -> (Browser, System) {
+    let (mut browser, mut system) = (BROWSERS.len(), SYSTEMS.len());
+    let marked = |byte: &u8| matches!(byte, b'/' | b'A' | b'C' | b'L' | b'M' | b'W' | b'i');
+    let mut at = 0;
+    while let Some(rest) = text.get(at..) {
+        let Some(skip) = rest.iter().position(marked) else { break };
+        at += skip + 1;
+        let (before, rest) = (text.get(..at).unwrap_or_default(), rest.get(skip..).unwrap_or_default());
+        if let [.., last, b'/'] = before {
+            let fits = |rank: &usize| BROWSERS.get(*rank).is_some_and(|(word, _)| before.ends_with(word));
+            browser = browsers_on(*last).iter().copied().find(fits).map_or(browser, |rank| browser.min(rank));
+        } else if let [first, ..] = rest {
+            let fits = |rank: &usize| SYSTEMS.get(*rank).is_some_and(|(word, _)| rest.starts_with(word));
+            system = systems_from(*first).iter().copied().find(fits).map_or(system, |rank| system.min(rank));
+        }
+    }
+    let unnamed = if text.is_empty() { Browser::Unknown } else { Browser::Other };
+    (
+        BROWSERS.get(browser).map_or(unnamed, |&(_, found)| found),
+        SYSTEMS.get(system).map_or(System::Unknown, |&(_, found)| found),
+    )
 }
 
 #[cfg(test)]
@@ -229,6 +273,23 @@ mod tests {
         for (agent, label) in table {
             assert_eq!(client(agent, "").to_string(), label, "{agent}");
         }
+    }
+
+    #[test]
+    fn one_pass_finds_what_a_search_for_each_word_would() {
+        use proptest::prelude::*;
+        let words = BROWSERS.iter().map(|(word, _)| *word).chain(SYSTEMS.iter().map(|(word, _)| *word));
+        let words = words
+            .chain([&b" "[..], b"/", b"A", b"Mac", b"i", b"Chrom", b"", b"xFirefox"])
+            .collect::<Vec<_>>();
+        let texts = prop::collection::vec(prop::sample::select(words), 0..8).prop_map(|words| words.concat());
+        proptest!(|(text in texts)| {
+            let has = |word: &[u8]| text.windows(word.len()).any(|window| window == word);
+            let browser = BROWSERS.iter().find(|(word, _)| has(word)).map_or(Browser::Other, |&(_, found)| found);
+            let browser = if text.is_empty() { Browser::Unknown } else { browser };
+            let system = SYSTEMS.iter().find(|(word, _)| has(word)).map_or(System::Unknown, |&(_, found)| found);
+            prop_assert_eq!(families(&text), (browser, system));
+        });
     }
 
     #[test]

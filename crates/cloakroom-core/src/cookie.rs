@@ -299,6 +299,11 @@ impl SetCookie {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// As [`SetCookie::expose`], for a response that takes the text over, uncopied. It is not zeroed then.
+    pub fn into_exposed(mut self) -> String {
+        std::mem::take(&mut self.0)
+    }
 }
 
 impl fmt::Debug for SetCookie {

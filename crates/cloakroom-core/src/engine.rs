@@ -15,11 +15,12 @@ use crate::csrf::CsrfKey;
 use crate::data::DataMap;
 use crate::error::EngineError;
 use crate::event::{Event, EventKind};
+use crate::few::{Few, Wiped};
 use crate::policy::{ConfigErrors, Policy, Problem};
 use crate::record::{Record, Subject};
 use crate::seal::{DataKey, Pepper, Peppers};
 use crate::store::Reason;
-use crate::token::{Handle, Secret, Token};
+use crate::token::{Handle, Secret, TOKEN_LEN, Token};
 
 /// Tokens that are looked at in one request; a request with more copies of the cookie is malformed.
 pub const TOKENS_MAX: usize = 4;
@@ -39,10 +40,40 @@ impl Default for Engine {
     }
 }
 
+/// What a request carries under the session cookie's name, unread: of the length of a token, or it is not kept.
+///
+/// For a shell that does not know yet whether anybody will ask for the session. `Debug` hides the texts, and they are zeroed when
+/// dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Offered {
+    texts: Few<Wiped<TOKEN_LEN>>,
+    malformed: bool,
+}
+
+impl Offered {
+    /// Whether the cookie was there at all, in whatever state.
+    pub const fn is_empty(&self) -> bool {
+        self.texts.is_empty() && !self.malformed
+    }
+
+    /// Reads the tokens. Refuses what cannot be one before any look-up.
+    pub fn read(&self) -> Presented {
+        let mut presented = Presented { tokens: Few::default(), malformed: self.malformed };
+        for Wiped(text) in self.texts.iter() {
+            match Token::parse(text) {
+                Some(token) if presented.tokens.iter().any(|other| *other == token) => {}
+                Some(token) => presented.tokens.push(token),
+                None => presented.malformed = true,
+            }
+        }
+        presented
+    }
+}
+
 /// What a request carries under the session cookie's name.
 #[derive(Clone, Debug, Default)]
 pub struct Presented {
-    pub(crate) tokens: Vec<Token>,
+    pub(crate) tokens: Few<Token>,
     pub(crate) malformed: bool,
 }
 
@@ -102,6 +133,8 @@ pub(crate) struct Active {
     pub(crate) key: DataKey,
     pub(crate) secret: Secret,
     pub(crate) role: Role,
+    /// The data of `record`, once it was opened.
+    pub(crate) opened: Option<DataMap>,
 }
 
 /// What the response does to the cookie.
@@ -113,14 +146,14 @@ pub enum CookieAction {
     Remove,
 }
 
-/// A request after its token was judged: a live session, or none.
-#[derive(Clone, Debug)]
+/// A request after its token was judged: a live session, or none. The default is a request without one at the beginning of time.
+#[derive(Clone, Debug, Default)]
 pub struct Resumed {
     pub(crate) active: Option<Active>,
     pub(crate) at: Timestamp,
     pub(crate) facts: Facts,
     /// Sessions of which a secret was presented, current or not: a login ends them.
-    pub(crate) presented: Vec<Handle>,
+    pub(crate) presented: Few<Handle>,
     /// Whether a presented session ended, or its secret went stale, less than a grace ago: the response must leave
     /// the cookie alone, and what is stored is thrown away.
     pub(crate) just_ended: bool,
@@ -193,8 +226,23 @@ impl Resumed {
     ///
     /// [`EngineError::Tampered`] if the data was changed by something else.
     pub fn open(&self) -> Result<DataMap, EngineError> {
-        let Some(active) = &self.active else { return Ok(DataMap::default()) };
+        let Some(active) = &self.active else { return Ok(DataMap::EMPTY) };
         active.open()
+    }
+
+    /// Looks at the session's data, which is opened once; empty where there is no session.
+    ///
+    /// # Errors
+    ///
+    /// As [`Resumed::open`].
+    pub fn data(&mut self) -> Result<&DataMap, EngineError> {
+        const NONE: &DataMap = &DataMap::EMPTY;
+        let Some(active) = &mut self.active else { return Ok(NONE) };
+        let data = match active.opened.take() {
+            Some(data) => data,
+            None => active.open()?,
+        };
+        Ok(active.opened.insert(data))
     }
 
     /// The key of the session's form tokens, anonymous or not; `None` where there is no session.
@@ -213,10 +261,13 @@ impl Resumed {
 
 impl Active {
     pub(crate) fn open(&self) -> Result<DataMap, EngineError> {
+        if let Some(data) = &self.opened {
+            return Ok(data.clone());
+        }
         let handle = self.record.handle;
         self.key
             .open(handle, &self.record.body.data)
-            .and_then(|bytes| DataMap::decode(&bytes))
+            .and_then(DataMap::decode)
             .map_err(|_| EngineError::Tampered { handle })
     }
 }
@@ -258,18 +309,23 @@ impl Engine {
     /// Refuses what cannot be a token before any look-up. Position never decides: the same fields in another
     /// order mean the same.
     pub fn present<'a>(&'a self, cookie_fields: impl IntoIterator<Item = &'a [u8]> + 'a) -> Presented {
-        let mut presented = Presented::default();
+        self.offered(cookie_fields).read()
+    }
+
+    /// Finds the session cookie in a request's `Cookie` fields without reading it: most requests of many sites never ask for
+    /// their session.
+    pub fn offered<'a>(&'a self, cookie_fields: impl IntoIterator<Item = &'a [u8]> + 'a) -> Offered {
+        let mut offered = Offered::default();
         for (index, value) in self.cookie.values(cookie_fields).enumerate() {
             if index == TOKENS_MAX {
-                return Presented { tokens: Vec::new(), malformed: true };
+                return Offered { texts: Few::default(), malformed: true };
             }
-            match Token::parse(value) {
-                Some(token) if presented.tokens.contains(&token) => {}
-                Some(token) => presented.tokens.push(token),
-                None => presented.malformed = true,
+            match value.try_into() {
+                Ok(text) => offered.texts.push(Wiped(text)),
+                Err(_) => offered.malformed = true,
             }
         }
-        presented
+        offered
     }
 
     /// Whether a time limit has passed: the clocks of instances may differ, so limits come early by the skew.

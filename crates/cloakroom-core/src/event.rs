@@ -77,7 +77,7 @@ pub enum EventKind {
     StoreFailed(crate::store::StoreErrorKind),
     /// Clock or randomness failed; the request was refused.
     SetupFailed,
-    /// Gateway: a request from elsewhere was refused before it had any effect.
+    /// A request from elsewhere was refused before it had any effect.
     ForgedRequest,
     /// A request that changes something needed a form token and had none that is valid; it was refused before it had any effect.
     CsrfTokenRefused,
@@ -85,8 +85,16 @@ pub enum EventKind {
     ForgeryReported,
     /// Another site tried to load or embed account content; it was refused.
     EmbeddingRefused,
+    /// A form that needed a token was refused because none came within the part of it that is read: the token's field belongs
+    /// in front of large ones.
+    CsrfTokenBeyondLimit,
     /// A browser says that it refused something by the content security policy, or would have.
-    CspViolation(Violation),
+    CspViolation {
+        /// What it says: directive, source, page.
+        violation: Violation,
+        /// How often, in one message.
+        count: u32,
+    },
     /// Gateway: a request that is not well-formed was refused.
     RequestRefused,
     /// Gateway: the application cannot be reached.
@@ -130,9 +138,10 @@ impl EventKind {
             Self::SetupFailed => "session_setup_failed",
             Self::ForgedRequest => "malicious_csrf",
             Self::CsrfTokenRefused => "malicious_csrf",
+            Self::CsrfTokenBeyondLimit => "csrf_token_beyond_limit",
             Self::ForgeryReported => "csrf_report_only",
             Self::EmbeddingRefused => "malicious_cors",
-            Self::CspViolation(_) => "malicious_csp_violation",
+            Self::CspViolation { .. } => "malicious_csp_violation",
             Self::RequestRefused => "input_validation_fail",
             Self::UpstreamDown => "gateway_upstream_down",
             Self::UpstreamSlow => "gateway_upstream_slow",
@@ -163,9 +172,10 @@ impl EventKind {
             | Self::WriteConflict
             | Self::ForgedRequest
             | Self::CsrfTokenRefused
+            | Self::CsrfTokenBeyondLimit
             | Self::ForgeryReported
             | Self::EmbeddingRefused
-            | Self::CspViolation(_)
+            | Self::CspViolation { .. }
             | Self::RequestRefused
             | Self::UpstreamDown
             | Self::UpstreamSlow

@@ -2,14 +2,17 @@
 
 pub mod client;
 pub mod clock;
+mod codec;
 pub mod cookie;
 pub mod csp;
 pub mod csrf;
+pub mod csrf_form;
 pub mod data;
 pub mod engine;
 pub mod entropy;
 pub mod error;
 pub mod event;
+mod few;
 pub mod lifecycle;
 pub mod origin;
 pub mod policy;

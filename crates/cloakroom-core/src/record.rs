@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::clock::Timestamp;
+use crate::codec::{Counted, Reader, Writer};
 use crate::seal::{SealedData, ShortDigest, Slot};
 use crate::store::Reason;
 use crate::token::Handle;
@@ -306,7 +307,8 @@ pub struct Record {
     pub(crate) handle: Handle,
     pub(crate) version: Version,
     pub(crate) seen: Timestamp,
-    pub(crate) body: Body,
+    /// In a box, because a record is handed on many times in a request.
+    pub(crate) body: Box<Body>,
 }
 
 /// All of a record but its handle, version and last activity, which stores keep beside it.
@@ -401,13 +403,28 @@ impl Record {
     ///
     /// [`RecordError::TooLarge`] above [`RECORD_MAX`].
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        let mut bytes = Vec::with_capacity(256 + self.body.data.text.len());
-        bytes.push(RECORD_FORMAT);
-        let bytes = postcard::to_extend(&self.body, bytes).map_err(|_| RecordError::Broken)?;
-        if bytes.len() > RECORD_MAX {
+        self.encode_after(&[])
+    }
+
+    /// As [`Record::encode`], with other bytes before it: for stores that keep it together with what belongs beside it. The vector
+    /// has no room to spare.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::encode`].
+    pub fn encode_after(&self, head: &[u8]) -> Result<Vec<u8>, RecordError> {
+        let mut counted = Writer(Counted(1));
+        counted.body(&self.body);
+        let Writer(Counted(len)) = counted;
+        if len > RECORD_MAX {
             return Err(RecordError::TooLarge);
         }
-        Ok(bytes)
+        let mut bytes = Vec::with_capacity(head.len() + len);
+        bytes.extend_from_slice(head);
+        bytes.push(RECORD_FORMAT);
+        let mut writer = Writer(bytes);
+        writer.body(&self.body);
+        Ok(writer.0)
     }
 
     /// Reads a record back.
@@ -426,7 +443,9 @@ impl Record {
         if format != RECORD_FORMAT {
             return Err(RecordError::Format(format));
         }
-        let (body, rest) = postcard::take_from_bytes::<Body>(rest).map_err(|_| RecordError::Broken)?;
+        let mut reader = Reader(rest);
+        let body = Box::new(reader.body().ok_or(RecordError::Broken)?);
+        let Reader(rest) = reader;
         let methods = body.terms.authentication.as_ref().map_or(&[][..], |a| &a.methods);
         let sane = rest.is_empty()
             && check_methods(methods).is_ok()
@@ -439,6 +458,21 @@ impl Record {
         }
         Ok(Self { handle, version, seen, body })
     }
+}
+
+/// When the session of a stored record ends if nothing more happens, and why: as [`Record::deadline`], without reading all of the
+/// record. For a sweep.
+///
+/// # Errors
+///
+/// [`RecordError`] if the bytes are of a newer format, or do not begin as a record does.
+pub fn stored_deadline(seen: Timestamp, bytes: &[u8]) -> Result<(Timestamp, Reason), RecordError> {
+    let (&format, rest) = bytes.split_first().ok_or(RecordError::Broken)?;
+    if format != RECORD_FORMAT {
+        return Err(RecordError::Format(format));
+    }
+    let terms = Reader(rest).terms().ok_or(RecordError::Broken)?;
+    Ok(deadline(seen, terms.idle_ms, terms.absolute))
 }
 
 /// When a session ends if nothing more happens, and why. For stores that keep the three figures apart.

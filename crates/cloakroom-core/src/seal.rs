@@ -15,9 +15,11 @@
 
 use std::fmt;
 
+use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit as _};
-use aes_gcm::{Aes256Gcm, Nonce, Tag};
+use aes_gcm::aes::Aes256Enc;
+use aes_gcm::{AesGcm, Nonce, Tag};
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -29,9 +31,12 @@ use crate::record::{RECORD_FORMAT, Terms, ValueError};
 use crate::token::{Handle, Secret};
 
 const TAG_LEN: usize = 16;
-const NONCE_LEN: usize = 12;
+pub(crate) const NONCE_LEN: usize = 12;
 /// The longest list of bound fields: fixed fields, eight methods and a subject of 255 bytes.
 const BOUND_MAX: usize = 512;
+
+/// AES-256-GCM. The counter mode only ever encrypts, so the keys for the other direction are not made: a third of a key's set-up.
+type Cipher = AesGcm<Aes256Enc, U12>;
 
 #[derive(Clone, Copy)]
 enum Purpose {
@@ -143,9 +148,9 @@ impl Pepper {
         (self.id != Self::none().id).then(|| self.mac(Purpose::Visitor, &[]))
     }
 
-    fn wrapping_cipher(&self, handle: Handle, secret: &Secret) -> Aes256Gcm {
+    fn wrapping_cipher(&self, handle: Handle, secret: &Secret) -> Cipher {
         let mut kek = self.mac(Purpose::Wrap, &[handle.as_bytes(), secret.expose()]);
-        let cipher = Aes256Gcm::new(&kek.into());
+        let cipher = Cipher::new(&kek.into());
         kek.zeroize();
         cipher
     }
@@ -209,7 +214,7 @@ impl Peppers {
 /// What the store holds of a secret: 128 bits of a keyed hash. Compared in constant time.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Digest([u8; 16]);
+pub(crate) struct Digest(pub(crate) [u8; 16]);
 
 impl Digest {
     pub(crate) fn short(self) -> ShortDigest {
@@ -222,7 +227,7 @@ impl Digest {
 /// The first half of a digest: what is kept of a retired secret.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct ShortDigest([u8; 8]);
+pub(crate) struct ShortDigest(pub(crate) [u8; 8]);
 
 macro_rules! constant_time {
     ($($name:ident),*) => {$(
@@ -246,14 +251,14 @@ constant_time!(Digest, ShortDigest, DataKey);
 pub(crate) struct Slot {
     pub(crate) pepper: PepperId,
     pub(crate) digest: Digest,
-    wrapped: [u8; 32],
-    tag: [u8; TAG_LEN],
+    pub(crate) wrapped: [u8; 32],
+    pub(crate) tag: [u8; TAG_LEN],
 }
 
 /// A session's encrypted data.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SealedData {
-    nonce: [u8; NONCE_LEN],
+    pub(crate) nonce: [u8; NONCE_LEN],
     pub(crate) text: Vec<u8>,
 }
 
@@ -272,11 +277,6 @@ pub(crate) struct DataKey([u8; 32]);
 pub(crate) struct Tampered;
 
 impl DataKey {
-    pub(crate) fn draw(entropy: &dyn Entropy) -> Result<Self, EntropyError> {
-        draw(entropy).map(Self)
-    }
-
-    #[cfg(test)]
     pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -299,10 +299,20 @@ impl DataKey {
     pub(crate) fn seal(
         &self,
         handle: Handle,
-        mut text: Vec<u8>,
+        text: Vec<u8>,
         entropy: &dyn Entropy,
     ) -> Result<SealedData, SealError> {
         let nonce = draw::<NONCE_LEN>(entropy)?;
+        self.seal_under(handle, text, nonce)
+    }
+
+    /// Seals under a nonce that was drawn for this.
+    pub(crate) fn seal_under(
+        &self,
+        handle: Handle,
+        mut text: Vec<u8>,
+        nonce: [u8; NONCE_LEN],
+    ) -> Result<SealedData, SealError> {
         let tag = self
             .cipher()
             .encrypt_inout_detached(&nonce.into(), &data_context(handle), InOutBuf::from(&mut text[..]))
@@ -332,8 +342,8 @@ impl DataKey {
         mac.finalize().into_bytes().into()
     }
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new((&self.0).into())
+    fn cipher(&self) -> Cipher {
+        Cipher::new((&self.0).into())
     }
 }
 

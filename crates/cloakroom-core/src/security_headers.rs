@@ -255,6 +255,14 @@ impl SecurityHeaders {
         &self.0.csp
     }
 
+    /// The same headers with a policy that has no nonce ([`Csp::without_nonce`]), and another resource policy if one is
+    /// given: for responses that caches may keep. Which nonce is then handed in does not matter.
+    #[must_use = "this returns the other headers"]
+    pub fn without_nonce(&self, resource: Option<ResourcePolicy>) -> Self {
+        let options = self.0.clone().csp(self.0.csp.without_nonce());
+        Self(options.resource(resource.unwrap_or(self.0.resource)))
+    }
+
     /// The whole set, for a response that has none of them.
     ///
     /// A response with a nonce must not be stored by a cache.

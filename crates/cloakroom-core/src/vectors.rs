@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::cookie::Cookie;
 use crate::csrf::{CsrfKey, Visitor, VisitorCookie, VisitorKeys};
 use crate::data::{Changes, DataMap};
-use crate::engine::{Engine, Facts, Presented, Resumed};
+use crate::engine::{Engine, Facts, Resumed};
 use crate::lifecycle::Write;
 use crate::lifecycle::establish::Draft;
 use crate::policy::Policy;
@@ -105,7 +105,7 @@ fn slots_and_data_open_as_ever() {
         .unwrap();
         let plain = key.open(handle, &sealed).unwrap();
         assert_eq!(hex(&plain), text(&vector["plain"]));
-        assert_eq!(data_json(&DataMap::decode(&plain).unwrap()), vector["data"]);
+        assert_eq!(data_json(&DataMap::decode(plain).unwrap()), vector["data"]);
     }
 }
 
@@ -175,7 +175,8 @@ fn tokens() -> Vec<Value> {
         vector(Handle::from_bytes(counted(0)), counted(16), None),
     ];
     for subject in ["alice", "bob", "žluťoučký kůň", &"x".repeat(255)] {
-        let handle = Handle::draw(Some(&Subject::new(subject).unwrap()), &entropy).unwrap();
+        let handle =
+            Handle::drawn(Some(&Subject::new(subject).unwrap()), crate::entropy::draw(&entropy).unwrap());
         vectors.push(vector(handle, counted(100), Some(subject)));
     }
     vectors
@@ -230,18 +231,18 @@ fn seals() -> Vec<Value> {
         let data_key = counted::<32>(130);
         let mut changes = Changes::default();
         for n in 0..index {
-            changes.set(&format!("key.{n}"), "\"v\"".repeat(50 * n).into_bytes());
+            changes.set(format!("key.{n}"), "\"v\"".repeat(50 * n).into_bytes());
         }
         let mut data = DataMap::default();
         changes.apply(&mut data).unwrap();
         let wrapping = DataKey::from_bytes(data_key);
-        let sealed = wrapping.seal(handle, data.encode().unwrap(), &entropy).unwrap();
+        let sealed = wrapping.seal(handle, data.clone().into_encoded(), &entropy).unwrap();
         let sealed = hexed(json!(sealed));
         vectors.push(json!({
             "pepper": key, "handle": hex(handle.as_bytes()), "secret": hex(secret.expose()), "terms": case,
             "bound": hex(bound.under(pepper.id()).as_slice()), "data_key": hex(&data_key),
             "slot": hexed(json!(wrapping.wrap(&pepper, &secret, &bound).unwrap())), "nonce": sealed["nonce"],
-            "sealed": sealed["text"], "plain": hex(&data.encode().unwrap()), "data": data_json(&data),
+            "sealed": sealed["text"], "plain": hex(&data.clone().into_encoded()), "data": data_json(&data),
         }));
     }
     vectors
@@ -261,7 +262,7 @@ fn stories() -> Vec<Story> {
         idle: engine.policy.idle,
         absolute: engine.policy.absolute,
         client,
-        data: data.encode().unwrap(),
+        data: data.clone().into_encoded(),
     };
     let pepper = engine.peppers.current();
     let (visitor, visitors) = draft(None, &DataMap::default()).seal(pepper, &entropy).unwrap();
@@ -365,7 +366,8 @@ fn engine(pepper: Pepper) -> Engine {
 }
 
 fn resume(engine: &Engine, token: &str, record: Record, now: Timestamp) -> Resumed {
-    let presented = Presented { tokens: vec![Token::parse(token.as_bytes()).unwrap()], malformed: false };
+    let field = format!("{}={token}", engine.cookie().name());
+    let presented = engine.present([field.as_bytes()]);
     engine.resume(&presented, vec![Found::Live(record)], Facts::default(), now).unwrap()
 }
 

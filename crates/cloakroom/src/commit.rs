@@ -1,14 +1,19 @@
 //! The end of a request: one conclusion, carried out.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use cloakroom_core::clock::Timestamp;
 use cloakroom_core::cookie::SetCookie;
+use cloakroom_core::data::DataMap;
 use cloakroom_core::engine::CookieAction;
-use cloakroom_core::lifecycle::{Rebased, Write};
+use cloakroom_core::lifecycle::{Plan, Rebased, Write};
 use cloakroom_core::store::{Inserted, Replaced, StoreError};
 use http::{HeaderValue, Response, header};
 
 use crate::error::SessionError;
+use crate::layer::Shared;
 use crate::lifecycle::TRIES;
 use crate::slot::{Loaded, Slot};
 
@@ -35,9 +40,9 @@ impl Outcome {
         }
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(cookie) = &self.cookie {
+        if let Some(cookie) = self.cookie {
             // A token's characters and checked attributes: always a valid field value.
-            if let Ok(mut value) = HeaderValue::from_str(cookie.expose()) {
+            if let Ok(mut value) = HeaderValue::try_from(cookie.into_exposed()) {
                 value.set_sensitive(true);
                 headers.append(header::SET_COOKIE, value);
             }
@@ -48,10 +53,49 @@ impl Outcome {
     }
 }
 
-/// Concludes a request: writes what it has changed, and says what the response is to carry.
-pub(crate) async fn commit(slot: Arc<Slot>, mut loaded: Box<Loaded>) -> Outcome {
-    let shared = &slot.shared;
-    let (cookie, error) = match conclude(&slot, &mut loaded).await {
+/// How a request ends.
+pub(crate) enum Commit {
+    /// With nothing to write.
+    Done(Outcome),
+    /// With something that takes the store's answer.
+    Writing(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+}
+
+/// Concludes a request: writes what it has changed, and says what the response is to carry. Most requests change nothing, and are done at
+/// once.
+pub(crate) fn commit(slot: Arc<Slot>, mut loaded: Loaded) -> Commit {
+    let changed = loaded.view.take();
+    match plan(&slot.shared, &loaded, changed) {
+        Ok((_, plan)) if plan.write == Write::None && plan.recheck.is_none() => {
+            plan.events.iter().for_each(|event| slot.shared.observe(event));
+            Commit::Done(outcome(&slot.shared, &loaded, Ok(plan.cookie)))
+        }
+        Ok(first) => Commit::Writing(Box::pin(write(slot, loaded, first))),
+        Err(error) => Commit::Done(outcome(&slot.shared, &loaded, Err(error))),
+    }
+}
+
+fn plan(
+    shared: &Shared,
+    loaded: &Loaded,
+    changed: Option<DataMap>,
+) -> Result<(Timestamp, Plan), SessionError> {
+    let now = shared.now()?;
+    let Loaded { resumed, changes, .. } = loaded;
+    Ok((now, shared.engine.conclude_seen(resumed, changes, changed, now, &*shared.entropy)?))
+}
+
+async fn write(slot: Arc<Slot>, mut loaded: Loaded, first: (Timestamp, Plan)) -> Outcome {
+    let written = carry_out(&slot, &mut loaded, first).await;
+    outcome(&slot.shared, &loaded, written)
+}
+
+fn outcome(
+    shared: &Shared,
+    loaded: &Loaded,
+    concluded: Result<Option<CookieAction>, SessionError>,
+) -> Outcome {
+    let (cookie, error) = match concluded {
         Ok(cookie) => (cookie, None),
         Err(error) => {
             let error = shared.refuse(error, &loaded.resumed);
@@ -73,13 +117,20 @@ pub(crate) async fn commit(slot: Arc<Slot>, mut loaded: Box<Loaded>) -> Outcome 
     Outcome { cookie, clear, error }
 }
 
-async fn conclude(slot: &Slot, loaded: &mut Loaded) -> Result<Option<CookieAction>, SessionError> {
+async fn carry_out(
+    slot: &Slot,
+    loaded: &mut Loaded,
+    first: (Timestamp, Plan),
+) -> Result<Option<CookieAction>, SessionError> {
     let shared = &slot.shared;
     let (engine, store) = (&shared.engine, &shared.store);
-    let Loaded { resumed, changes, .. } = loaded;
+    let mut first = Some(first);
     for _ in 0..TRIES {
-        let now = shared.now()?;
-        let plan = engine.conclude(resumed, changes, now, &*shared.entropy)?;
+        let (now, plan) = match first.take() {
+            Some(first) => first,
+            None => plan(shared, loaded, None)?,
+        };
+        let resumed = &mut loaded.resumed;
         let mut cookie = plan.cookie;
         match plan.write {
             Write::None => {}

@@ -17,6 +17,7 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send +
 /// The object-safe twin of the three store traits.
 pub(crate) trait AnyStore: Send + Sync {
     fn find(&self, handle: Handle) -> Answer<'_, Found>;
+    fn find_at_once(&self, handle: Handle) -> Option<Result<Found, StoreError>>;
     fn insert(&self, record: Record, admission: Admission) -> Answer<'_, Inserted>;
     fn replace(&self, expected: Version, record: Record) -> Answer<'_, Replaced>;
     fn remove(&self, handle: Handle, reason: Reason, now: Timestamp) -> Answer<'_, Option<Record>>;
@@ -40,6 +41,10 @@ pub(crate) type SharedStore = Arc<dyn AnyStore>;
 impl<S: BySubject + Sweep> AnyStore for S {
     fn find(&self, handle: Handle) -> Answer<'_, Found> {
         Box::pin(cloakroom_core::store::Store::find(self, handle))
+    }
+
+    fn find_at_once(&self, handle: Handle) -> Option<Result<Found, StoreError>> {
+        cloakroom_core::store::Store::find_at_once(self, handle)
     }
 
     fn insert(&self, record: Record, admission: Admission) -> Answer<'_, Inserted> {

@@ -7,7 +7,9 @@ use axum_core::response::{IntoResponse, Response};
 use cloakroom_core::record::Subject;
 use http::request::Parts;
 
+use crate::csrf::CsrfToken;
 use crate::error::SessionError;
+use crate::headers::Nonce;
 use crate::session::Session;
 
 impl IntoResponse for SessionError {
@@ -78,5 +80,21 @@ impl<S: Sync> FromRequestParts<S> for RecentLogin {
         let session = Session::load(&parts.extensions).await?;
         let subject = session.require_recent(session.slot.shared.engine.policy().recent())?;
         Ok(Self(Authenticated { session, subject }))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for CsrfToken {
+    type Rejection = SessionError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, SessionError> {
+        Self::load(&parts.headers, &parts.extensions).await
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Nonce {
+    type Rejection = SessionError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, SessionError> {
+        Self::of(&parts.extensions)
     }
 }

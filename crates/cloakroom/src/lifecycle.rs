@@ -69,7 +69,7 @@ impl Login {
     ///
     /// [`SessionError::Value`] if `name` is no name of a key; [`SessionError::Data`] if `json` is no JSON text.
     pub fn set_json(mut self, name: &str, json: &str) -> Result<Self, SessionError> {
-        self.data.set(check_name(name)?, check_json(name, json)?);
+        self.data.set(check_name(name)?.to_owned(), check_json(name, json)?);
         Ok(self)
     }
 
@@ -103,17 +103,17 @@ impl Login {
         act.resumed.all_ended();
         act.publish(|loaded| {
             loaded.changes.clear();
-            loaded.view = None;
         })?;
         for _ in 0..TRIES {
             match act.shared().store.insert(login.record().clone(), login.admission()).await? {
                 Inserted::Inserted { evicted } => {
                     let subject = login.record().subject().cloned();
                     act.resumed.logged_in(login, now);
-                    act.publish(|_| {})?;
+                    let client = act.resumed.facts().client;
+                    act.publish_last(|_| {})?;
                     for handle in evicted {
                         let kind = EventKind::Ended(Reason::Evicted);
-                        let event = Event::new(kind, act.resumed.facts().client, now);
+                        let event = Event::new(kind, client, now);
                         act.shared().observe(&event.of(handle, subject.as_ref()));
                     }
                     return Ok(());
@@ -220,7 +220,7 @@ impl Session {
         match act.end(&act.resumed.to_log_out(), Reason::LoggedOut).await {
             Ok(removed) => {
                 act.resumed.logged_out(removed);
-                act.publish(leave)
+                act.publish_last(leave)
             }
             Err(error) => Err(act.refuse(error)),
         }
@@ -249,7 +249,7 @@ impl Session {
         let mut act = self.slot.act()?;
         let ended = self.end_all(&mut act, None).await?;
         act.resumed.logged_out(own.is_some_and(|own| ended.contains(&own)));
-        act.publish(leave)?;
+        act.publish_last(leave)?;
         Ok(ended.len())
     }
 
@@ -308,7 +308,6 @@ impl Session {
 /// What a logout leaves of a request.
 fn leave(loaded: &mut crate::slot::Loaded) {
     loaded.changes.clear();
-    loaded.view = None;
     loaded.clear_site_data = true;
 }
 
@@ -325,7 +324,7 @@ async fn rotate(act: &mut Act, proof: Option<Proof>) -> Result<(), SessionError>
         match act.shared().store.replace(rotation.expected(), rotation.record().clone()).await? {
             Replaced::Replaced => {
                 act.resumed.rotated(rotation, now);
-                return act.publish(|_| {});
+                return act.publish_last(|_| {});
             }
             Replaced::Gone => return Err(EngineError::Superseded.into()),
             Replaced::Stale => {

@@ -1,6 +1,6 @@
 //! Where events go unless told otherwise: to `tracing`.
 
-use cloakroom_core::event::{Event, Observer, Severity};
+use cloakroom_core::event::{Event, EventKind, Observer, Severity};
 
 /// Writes each event as one `tracing` event with the target `cloakroom`: error, warn or info by its severity.
 #[derive(Clone, Copy, Debug, Default)]
@@ -8,6 +8,10 @@ pub struct TracingObserver;
 
 impl Observer for TracingObserver {
     fn observe(&self, event: &Event) {
+        let reported = match &event.kind {
+            EventKind::CspViolation { violation, count } => Some((violation, *count)),
+            _ => None,
+        };
         // Fields, not text: whatever writes them out escapes control characters.
         macro_rules! write_event {
             ($level:ident) => {
@@ -17,6 +21,10 @@ impl Observer for TracingObserver {
                     session = event.handle.map(tracing::field::display),
                     subject = event.subject.as_ref().map(tracing::field::debug),
                     reason = event.kind.reason().map(|reason| reason.name()),
+                    directive = reported.map(|(violation, _)| violation.directive),
+                    blocked = reported.map(|(violation, _)| tracing::field::display(&violation.blocked)),
+                    page = reported.and_then(|(violation, _)| violation.path.as_deref()),
+                    count = reported.map(|(_, count)| count),
                     client = %event.client,
                     network = event.client.network.map(tracing::field::display),
                     at_ms = event.at.as_millis(),

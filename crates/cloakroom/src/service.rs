@@ -9,7 +9,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::commit::{Outcome, commit};
+use crate::commit::{Commit, Outcome, commit};
 use crate::layer::Shared;
 use crate::slot::{Closing, Slot, SlotHandle};
 
@@ -85,7 +85,13 @@ where
                         }
                         Closing::Loaded(loaded) => loaded,
                     };
-                    let commit = Box::pin(commit(slot, loaded));
+                    let commit = match commit(slot, loaded) {
+                        Commit::Done(outcome) => {
+                            outcome.apply(&mut response);
+                            return Poll::Ready(Ok(response));
+                        }
+                        Commit::Writing(commit) => commit,
+                    };
                     phase.set(Phase::Commit { commit, response: Some(response) });
                 }
                 PhaseProjection::Commit { commit, response } => {

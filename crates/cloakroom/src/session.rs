@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
+use cloakroom_core::csrf::{CsrfKey, Visitor, VisitorKeys};
 use cloakroom_core::data::{DataMap, is_key_name};
 use cloakroom_core::engine::Activity;
 use cloakroom_core::error::{ChangeError, EngineError};
@@ -92,7 +93,7 @@ impl Session {
     /// JSON text.
     pub fn set_json(&self, name: &str, json: &str) -> Result<(), SessionError> {
         let json = check_json(name, json)?;
-        let name = check_name(name)?;
+        let name = check_name(name)?.to_owned();
         self.change(|loaded| loaded.changes.set(name, json))
     }
 
@@ -102,7 +103,7 @@ impl Session {
     ///
     /// [`SessionError::AfterResponse`].
     pub fn remove_named(&self, name: &str) -> Result<(), SessionError> {
-        self.change(|loaded| loaded.changes.remove(name))
+        self.change(|loaded| loaded.changes.remove(name.to_owned()))
     }
 
     /// Why the session of the presented token ended, if it has and the token was genuine. For telling its own user; whoever
@@ -150,18 +151,28 @@ impl Session {
     fn change(&self, note: impl FnOnce(&mut Loaded)) -> Result<(), SessionError> {
         let max = self.slot.shared.engine.policy().data_limit();
         let changed = self.slot.with(|loaded| {
-            let mut view = loaded.view()?.clone();
-            let before = loaded.changes.clone();
+            // Seen before the change is noted, so that one that does not open or apply leaves nothing behind.
+            loaded.view()?;
             note(loaded);
-            let applied = loaded.changes.apply_last(&mut view).map_err(SessionError::from).and_then(|()| {
-                let len = view.size();
-                if len > max { Err(EngineError::DataTooLarge { len, max }.into()) } else { Ok(()) }
+            let Loaded { resumed, changes, view, .. } = loaded;
+            let seen = match view {
+                Some(view) => view,
+                None => resumed.data()?,
+            };
+            let applied = changes.apply_last(seen).map_err(SessionError::from).and_then(|changed| {
+                let len = changed.size();
+                if len > max { Err(EngineError::DataTooLarge { len, max }.into()) } else { Ok(changed) }
             });
             match applied {
-                Ok(()) => loaded.view = Some(view),
-                Err(_) => loaded.changes = before,
+                Ok(changed) => {
+                    *view = Some(changed);
+                    Ok(())
+                }
+                Err(error) => {
+                    changes.take_back();
+                    Err(error)
+                }
             }
-            applied
         });
         changed.map_err(|error| self.slot.refuse(error))
     }
@@ -188,6 +199,24 @@ impl Session {
 
     fn record<T>(&self, look: impl FnOnce(&Record) -> T) -> Option<T> {
         self.slot.with(|loaded| Ok(loaded.resumed.record().map(look))).ok().flatten()
+    }
+
+    /// The key of the session's form tokens, for adapters; `None` while there is no session.
+    pub fn csrf_key(&self) -> Option<CsrfKey> {
+        self.slot.with(|loaded| Ok(loaded.resumed.csrf_key())).ok().flatten()
+    }
+
+    /// Whether a form token counts in this session, for adapters: as
+    /// [`Resumed::accepts_csrf`](cloakroom_core::engine::Resumed::accepts_csrf) says. Nothing counts once the response
+    /// has begun.
+    #[must_use = "a request whose token is not valid must not go on"]
+    pub fn accepts_csrf(
+        &self,
+        text: &[u8],
+        visitor: Option<(&VisitorKeys, &Visitor)>,
+        now: Timestamp,
+    ) -> bool {
+        self.slot.with(|loaded| Ok(loaded.resumed.accepts_csrf(text, visitor, now))).unwrap_or(false)
     }
 
     /// Demands that somebody is logged in, and returns who.
@@ -241,13 +270,19 @@ impl fmt::Debug for Session {
 impl Loaded {
     /// The data as this request sees it.
     pub(crate) fn view(&mut self) -> Result<&DataMap, SessionError> {
-        if self.view.is_none() {
-            let mut data = self.resumed.open()?;
-            self.changes.apply(&mut data)?;
-            self.view = Some(data);
+        let Self { resumed, changes, view, .. } = self;
+        if view.is_none() && changes.is_empty() {
+            return Ok(resumed.data()?);
         }
-        // Just filled in; an empty map would only mean to open it again.
-        Ok(self.view.get_or_insert_with(DataMap::default))
+        let data = match view.take() {
+            Some(data) => data,
+            None => {
+                let mut data = resumed.data()?.clone();
+                changes.apply(&mut data)?;
+                data
+            }
+        };
+        Ok(view.insert(data))
     }
 }
 

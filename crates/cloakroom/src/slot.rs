@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cloakroom_core::client::Client;
 use cloakroom_core::clock::{ClockError, Timestamp};
 use cloakroom_core::data::{Changes, DataMap};
-use cloakroom_core::engine::{Activity, Facts, Presented, Resumed};
+use cloakroom_core::engine::{Activity, Facts, Offered, Resumed};
 use cloakroom_core::event::{Event, EventKind};
 use cloakroom_core::record::{Record, Subject};
 use cloakroom_core::store::{Epoch, Reason};
@@ -19,7 +19,7 @@ use crate::layer::{RequestHead, Shared};
 /// One request's session: what it presented, and what has become of it.
 pub(crate) struct Slot {
     pub(crate) shared: Arc<Shared>,
-    presented: Presented,
+    offered: Offered,
     user_agent: Option<HeaderValue>,
     address: Option<IpAddr>,
     activity: Activity,
@@ -31,12 +31,13 @@ pub(crate) struct Slot {
 #[derive(Clone)]
 pub(crate) struct SlotHandle(pub(crate) Arc<Slot>);
 
+#[allow(clippy::large_enum_variant, reason = "lies in the one allocation that a request has anyway")]
 enum State {
     /// Nobody has asked: the response is passed on as it is.
     Untouched,
     /// Somebody has asked, and the answer was an error.
     Failed,
-    Loaded(Box<Loaded>),
+    Loaded(Loaded),
     /// The response has started.
     Closed(Option<Tie>),
 }
@@ -54,7 +55,8 @@ pub(crate) struct Loaded {
     pub(crate) resumed: Resumed,
     /// The session that the request came with.
     came_with: Option<Handle>,
-    /// The data as this request sees it; opened when first asked for.
+    /// The data after the changes, where there are any: what `changes` make of the data of `resumed`. Forgotten whenever `resumed`
+    /// is another.
     pub(crate) view: Option<DataMap>,
     pub(crate) changes: Changes,
     /// Whether a lifecycle call is under way.
@@ -66,12 +68,13 @@ pub(crate) struct Loaded {
 }
 
 /// What is left at the end of a request.
+#[allow(clippy::large_enum_variant, reason = "short-lived, and the large one is the common one")]
 pub(crate) enum Closing {
     /// The session was never asked for.
     Untouched,
     /// It was, but could not be loaded.
     Failed,
-    Loaded(Box<Loaded>),
+    Loaded(Loaded),
 }
 
 impl Slot {
@@ -79,7 +82,7 @@ impl Slot {
         let head = RequestHead::of(request);
         let fields = head.headers.get_all(header::COOKIE);
         Arc::new(Self {
-            presented: shared.engine.present(fields.iter().map(HeaderValue::as_bytes)),
+            offered: shared.engine.offered(fields.iter().map(HeaderValue::as_bytes)),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
             address: shared.address_of.as_ref().and_then(|address_of| address_of(head)),
             activity: shared.activity_of.as_ref().map_or(Activity::User, |activity_of| activity_of(head)),
@@ -110,7 +113,7 @@ impl Slot {
                 for event in resumed.take_events() {
                     self.shared.observe(&event);
                 }
-                *state = State::Loaded(Box::new(Loaded {
+                *state = State::Loaded(Loaded {
                     came_with: resumed.record().map(Record::handle),
                     resumed,
                     view: None,
@@ -118,7 +121,7 @@ impl Slot {
                     acting: false,
                     clear_site_data: false,
                     own_epochs: Vec::new(),
-                }));
+                });
                 Ok(())
             }
             Err(error) => {
@@ -135,12 +138,23 @@ impl Slot {
     async fn resume(&self, client: Client) -> Result<Resumed, SessionError> {
         let shared = &self.shared;
         self.arrived?;
-        let mut found = Vec::new();
-        for handle in self.presented.handles() {
-            found.push(shared.store.find(handle).await?);
+        let presented = self.offered.read();
+        let mut handles = presented.handles();
+        // Nearly always one, for which no list is made.
+        let first = match handles.next() {
+            Some(handle) => Some(match shared.store.find_at_once(handle) {
+                Some(found) => found?,
+                None => shared.store.find(handle).await?,
+            }),
+            None => None,
+        };
+        let mut others = Vec::new();
+        for handle in handles {
+            others.push(shared.store.find(handle).await?);
         }
         let facts = Facts { client, activity: self.activity };
-        let mut resumed = shared.engine.resume(&self.presented, found, facts, shared.now()?)?;
+        let found = first.into_iter().chain(others);
+        let mut resumed = shared.engine.resume(&presented, found, facts, shared.now()?)?;
         for (handle, reason) in resumed.take_endings() {
             let now = shared.now()?;
             if let Some(record) = shared.store.remove(handle, reason, now).await? {
@@ -150,7 +164,7 @@ impl Slot {
         Ok(resumed)
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let agent = self.user_agent.as_ref().map_or(&b""[..], |agent| agent.as_bytes());
         Client::recognise(agent, self.address)
     }
@@ -191,6 +205,11 @@ impl Slot {
     /// Closes the slot: what is changed from now on is [`SessionError::AfterResponse`].
     pub(crate) fn close(&self) -> Closing {
         let mut state = self.lock();
+        if matches!(*state, State::Untouched) {
+            // Nothing to take out.
+            *state = State::Closed(None);
+            return Closing::Untouched;
+        }
         let tie = state.tie();
         match std::mem::replace(&mut *state, State::Closed(tie)) {
             State::Untouched => Closing::Untouched,
@@ -257,8 +276,22 @@ impl Act {
             self.shared().observe(&event);
         }
         let resumed = self.resumed.clone();
+        self.hand_over(resumed, note)
+    }
+
+    /// Publishes what the call has reached at its end: nothing of it is left here.
+    pub(crate) fn publish_last(&mut self, note: impl FnOnce(&mut Loaded)) -> Result<(), SessionError> {
+        for event in self.resumed.take_events() {
+            self.shared().observe(&event);
+        }
+        let resumed = std::mem::take(&mut self.resumed);
+        self.hand_over(resumed, note)
+    }
+
+    fn hand_over(&self, resumed: Resumed, note: impl FnOnce(&mut Loaded)) -> Result<(), SessionError> {
         self.slot.with(|loaded| {
             loaded.resumed = resumed;
+            loaded.view = None;
             note(loaded);
             Ok(())
         })

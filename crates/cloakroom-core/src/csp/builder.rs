@@ -410,6 +410,25 @@ impl Csp {
         assess(&[&self.header(&Nonce::sample())])
     }
 
+    /// The same policy for responses that have no nonce, because caches may keep them (R-086): what the nonce lets run
+    /// does not run, hashes go on to count.
+    #[must_use = "this returns the other policy"]
+    pub fn without_nonce(&self) -> Self {
+        let nonceless = |value: &str| {
+            // Beside a nonce 'unsafe-inline' means nothing; it must not begin to.
+            let gone = |source: &&str| *source != PLACEHOLDER && !source.eq_ignore_ascii_case("'unsafe-inline'");
+            let left = value.split_ascii_whitespace().filter(gone).collect::<Vec<_>>().join(" ");
+            if matches!(left.as_str(), "" | "'strict-dynamic'") { "'none'".to_owned() } else { left }
+        };
+        let directives = self.directives.iter().map(|(name, value)| {
+            let named = value.split_ascii_whitespace().any(|source| source == PLACEHOLDER);
+            (name.clone(), if named { nonceless(value) } else { value.clone() })
+        });
+        let mut csp = Self { directives: directives.collect(), endpoint: self.endpoint.clone(), open: Vec::new() };
+        csp.open = open(&[&csp.header(&Nonce::sample())]);
+        csp
+    }
+
     /// What to send beside the policies that a response already has, so that together they are no weaker than this one;
     /// `None` if they are already.
     ///
@@ -498,6 +517,29 @@ mod tests {
         assert_ne!(texts[0], texts[1]);
         assert_eq!(texts[0].replace(one.as_str(), ""), texts[1].replace(other.as_str(), ""));
         assert_eq!(texts[0].matches(one.as_str()).count(), 2);
+    }
+
+    #[test]
+    fn r086_for_caches_there_is_a_policy_without_nonce_that_opens_nothing_more() {
+        let text = |options: CspOptions| options.build().unwrap().without_nonce().header(&Nonce::sample());
+        assert_eq!(
+            text(CspOptions::default()),
+            "base-uri 'none'; default-src 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; \
+             require-trusted-types-for 'script'; script-src 'none'; style-src 'self'; trusted-types 'none'"
+        );
+        assert_eq!(Csp::default().without_nonce().weaknesses(), []);
+        let hash = "'sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='";
+        let kept = [
+            (format!("'nonce' 'strict-dynamic' {hash}"), format!("script-src 'strict-dynamic' {hash};")),
+            ("'nonce' 'strict-dynamic' 'unsafe-inline'".to_owned(), "script-src 'none';".to_owned()),
+            ("'none'".to_owned(), "script-src 'none';".to_owned()),
+        ];
+        for (value, expected) in kept {
+            let text = text(CspOptions::default().directive("script-src", &value));
+            assert!(text.contains(&expected) && !text.contains("unsafe-inline"), "{text}");
+        }
+        let styled = text(CspOptions::default().insecure_inline_styles("a test"));
+        assert!(styled.contains("style-src 'self' 'unsafe-inline';"), "{styled}");
     }
 
     #[test]

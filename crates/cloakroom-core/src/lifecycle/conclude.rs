@@ -7,7 +7,7 @@ use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::event::{Event, EventKind};
 use crate::lifecycle::establish::Draft;
-use crate::record::{Record, Secrets, Version};
+use crate::record::{Body, Record, Secrets, Version};
 use crate::store::{Admission, Found, Since};
 use crate::token::Handle;
 
@@ -79,9 +79,26 @@ impl Engine {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Plan, EngineError> {
+        self.conclude_seen(resumed, changes, None, now, entropy)
+    }
+
+    /// As [`Engine::conclude`], for a shell that has applied the changes to [`Resumed::data`] already and held the result to
+    /// [`Policy::data_limit`](crate::policy::Policy::data_limit).
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::conclude`].
+    pub fn conclude_seen(
+        &self,
+        resumed: &Resumed,
+        changes: &Changes,
+        changed: Option<DataMap>,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Plan, EngineError> {
         match &resumed.active {
-            Some(active) => self.conclude_active(active, resumed, changes, now, entropy),
-            None => self.conclude_anonymous(resumed, changes, now, entropy),
+            Some(active) => self.conclude_active(active, resumed, changes, changed, now, entropy),
+            None => self.conclude_anonymous(resumed, changes, changed, now, entropy),
         }
     }
 
@@ -90,29 +107,31 @@ impl Engine {
         active: &Active,
         resumed: &Resumed,
         changes: &Changes,
+        changed: Option<DataMap>,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Plan, EngineError> {
         let record = &active.record;
         let house = self.housekeeping(active, resumed, now, entropy)?;
-        let data = self.changed_data(active, changes)?;
+        let data = self.changed_data(active, changes, changed)?;
         let retry = data.is_some();
         let event = house.event.map(|kind| resumed.event(kind, now));
         let offered = house.successor.map(CookieAction::Set);
         let cookie = resumed.cookie.clone().or(offered);
         let seen = self.activity(active, resumed, now);
         let write = if house.secrets.is_some() || data.is_some() {
-            let mut next = record.clone();
-            if let Some(secrets) = house.secrets {
-                next.body.secrets = secrets;
-            } else {
+            let body = &record.body;
+            let data = match data {
+                Some(data) => active.key.seal(record.handle, data, entropy)?,
+                None => body.data.clone(),
+            };
+            let tidy = house.secrets.is_none();
+            let secrets = house.secrets.unwrap_or_else(|| body.secrets.clone());
+            let client = if house.adopt_client { resumed.facts.client } else { body.client };
+            let body = Box::new(Body { terms: body.terms.clone(), client, secrets, data });
+            let mut next = Record { handle: record.handle, version: record.version, seen: record.seen, body };
+            if tidy {
                 self.tidy(&mut next, now);
-            }
-            if house.adopt_client {
-                next.body.client = resumed.facts.client;
-            }
-            if let Some(data) = data {
-                next.body.data = active.key.seal(record.handle, data, entropy)?;
             }
             let seen = seen.unwrap_or(record.seen);
             Write::Replace { expected: record.version, record: next.replacing(record.version, seen) }
@@ -134,6 +153,7 @@ impl Engine {
         &self,
         resumed: &Resumed,
         changes: &Changes,
+        changed: Option<DataMap>,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Plan, EngineError> {
@@ -151,8 +171,14 @@ impl Engine {
             plan.events.push(resumed.event(EventKind::WriteDiscarded, now));
             return Ok(plan);
         }
-        let mut data = DataMap::default();
-        changes.apply(&mut data)?;
+        let data = match changed {
+            Some(data) => data,
+            None => {
+                let mut data = DataMap::EMPTY;
+                changes.apply(&mut data)?;
+                data
+            }
+        };
         if data.is_empty() {
             return Ok(plan);
         }
@@ -162,7 +188,7 @@ impl Engine {
             idle: self.policy.idle,
             absolute: self.policy.absolute,
             client: resumed.facts.client,
-            data: self.check_size(data)?.encode()?,
+            data: self.check_size(data)?.into_encoded(),
         };
         let (record, token) = draft.seal(self.peppers.current(), entropy)?;
         plan.events.push(resumed.event(EventKind::Created, now).of(record.handle, None));
@@ -173,17 +199,35 @@ impl Engine {
     }
 
     /// The encoded data after the changes; `None` if they change nothing.
-    fn changed_data(&self, active: &Active, changes: &Changes) -> Result<Option<Vec<u8>>, EngineError> {
+    fn changed_data(
+        &self,
+        active: &Active,
+        changes: &Changes,
+        changed: Option<DataMap>,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
         if changes.is_empty() {
             return Ok(None);
         }
-        let stored = active.open()?;
-        let mut data = stored.clone();
-        changes.apply(&mut data)?;
-        if data == stored {
+        let fresh;
+        let stored = match &active.opened {
+            Some(data) => data,
+            None => {
+                fresh = active.open()?;
+                &fresh
+            }
+        };
+        let data = match changed {
+            Some(data) => data,
+            None => {
+                let mut data = stored.clone();
+                changes.apply(&mut data)?;
+                data
+            }
+        };
+        if data == *stored {
             return Ok(None);
         }
-        self.check_size(data)?.encode().map(Some)
+        Ok(Some(self.check_size(data)?.into_encoded()))
     }
 
     pub(crate) fn check_size(&self, data: DataMap) -> Result<DataMap, EngineError> {
@@ -228,6 +272,7 @@ impl Engine {
             return Err(EngineError::Tampered { handle });
         }
         active.record = record;
+        active.opened = None;
         active.role = Role::Settled;
         Ok(Rebased::Ready)
     }

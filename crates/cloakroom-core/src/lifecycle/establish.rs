@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use zeroize::ZeroizeOnDrop;
+
 use crate::client::Client;
 use crate::clock::{Timestamp, millis};
 use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::record::{Body, Proof, Record, Secrets, Subject, Terms, Version};
-use crate::seal::{Bound, DataKey, Pepper};
-use crate::token::{Handle, Secret, Token};
+use crate::seal::{Bound, DataKey, NONCE_LEN, Pepper};
+use crate::token::{HANDLE_LEN, Handle, SECRET_LEN, Secret, Token};
 
 /// A session that is about to be made.
 ///
@@ -60,10 +62,6 @@ impl Draft {
         entropy: &dyn Entropy,
     ) -> Result<(Record, Token, DataKey), EngineError> {
         let (subject, proof) = self.subject.unzip();
-        let handle = Handle::draw(subject.as_ref(), entropy)?;
-        let secret = Secret::draw(entropy)?;
-        let key = DataKey::draw(entropy)?;
-        let data = key.seal(handle, self.data, entropy)?;
         let terms = Terms {
             subject,
             created: self.created,
@@ -71,10 +69,47 @@ impl Draft {
             idle_ms: millis(self.idle),
             absolute: self.created.plus(self.absolute),
         };
-        let slot = key.wrap(pepper, &secret, &Bound::of(handle, &terms))?;
-        let secrets = Secrets::first(slot, self.created);
-        let body = Body { terms, client: self.client, secrets, data };
-        let record = Record { handle, version: Version::FIRST, seen: self.created, body };
-        Ok((record, Token::new(handle, secret), key))
+        seal(terms, self.client, self.data, pepper, entropy)
+    }
+}
+
+/// Draws handle, secret, data key and nonce at once, because each asking of the operating system costs more than all the bytes, and seals.
+pub(crate) fn seal(
+    terms: Terms,
+    client: Client,
+    data: Vec<u8>,
+    pepper: &Pepper,
+    entropy: &dyn Entropy,
+) -> Result<(Record, Token, DataKey), EngineError> {
+    let mut drawn = Drawn::default();
+    entropy.fill(&mut drawn.0)?;
+    let handle = Handle::drawn(terms.subject.as_ref(), drawn.take(0));
+    let secret = Secret::from_bytes(drawn.take(HANDLE_LEN));
+    let key = DataKey::from_bytes(drawn.take(HANDLE_LEN + SECRET_LEN));
+    let data = key.seal_under(handle, data, drawn.take(HANDLE_LEN + SECRET_LEN + 32))?;
+    let slot = key.wrap(pepper, &secret, &Bound::of(handle, &terms))?;
+    let created = terms.created;
+    let body = Box::new(Body { terms, client, secrets: Secrets::first(slot, created), data });
+    let record = Record { handle, version: Version::FIRST, seen: created, body };
+    Ok((record, Token::new(handle, secret), key))
+}
+
+/// Random bytes, zeroed when dropped.
+#[derive(ZeroizeOnDrop)]
+struct Drawn([u8; HANDLE_LEN + SECRET_LEN + 32 + NONCE_LEN]);
+
+impl Default for Drawn {
+    fn default() -> Self {
+        Self([0; HANDLE_LEN + SECRET_LEN + 32 + NONCE_LEN])
+    }
+}
+
+impl Drawn {
+    /// The bytes from a place on. Each place is used once.
+    fn take<const N: usize>(&self, from: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        debug_assert!(from + N <= self.0.len());
+        bytes.iter_mut().zip(self.0.iter().skip(from)).for_each(|(to, drawn)| *to = *drawn);
+        bytes
     }
 }

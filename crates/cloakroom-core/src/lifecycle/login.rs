@@ -6,8 +6,9 @@ use crate::engine::{Active, CookieAction, Engine, Resumed, Role};
 use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::event::EventKind;
-use crate::lifecycle::establish::Draft;
-use crate::record::{Proof, Record, Subject};
+use crate::few::Few;
+use crate::lifecycle::establish::{Draft, seal};
+use crate::record::{Body, Proof, Record, Subject};
 use crate::seal::DataKey;
 use crate::store::{Admission, Since};
 use crate::token::{Handle, Token};
@@ -36,7 +37,6 @@ impl From<(Subject, Proof)> for Newcomer {
 #[must_use = "nothing is stored until the caller has removed and inserted"]
 pub struct LogIn {
     end: Vec<Handle>,
-    draft: Draft,
     record: Record,
     admission: Admission,
     token: Token,
@@ -89,11 +89,11 @@ impl Engine {
             idle: self.policy.idle,
             absolute: self.policy.absolute,
             client: resumed.facts.client,
-            data: self.check_size(data)?.encode()?,
+            data: self.check_size(data)?.into_encoded(),
         };
-        let (record, token, key) = draft.clone().seal_keeping_key(self.peppers.current(), entropy)?;
+        let (record, token, key) = draft.seal_keeping_key(self.peppers.current(), entropy)?;
         let admission = Admission { now, since, cap: self.policy.cap };
-        Ok(LogIn { end: resumed.presented.clone(), draft, record, admission, token, key })
+        Ok(LogIn { end: resumed.presented.iter().copied().collect(), record, admission, token, key })
     }
 
     /// Draws the login's handle and secrets anew, because the handle was taken.
@@ -102,7 +102,10 @@ impl Engine {
     ///
     /// [`EngineError::Entropy`].
     pub fn redraw(&self, login: LogIn, entropy: &dyn Entropy) -> Result<LogIn, EngineError> {
-        let (record, token, key) = login.draft.clone().seal_keeping_key(self.peppers.current(), entropy)?;
+        let Record { handle, body, .. } = login.record;
+        let Body { terms, client, data, .. } = *body;
+        let data = login.key.open(handle, &data).map_err(|_| EngineError::Sealing)?;
+        let (record, token, key) = seal(terms, client, data, self.peppers.current(), entropy)?;
         Ok(LogIn { record, token, key, ..login })
     }
 
@@ -122,12 +125,12 @@ impl Resumed {
     /// Takes the outcome of a login: the request goes on in the new session.
     pub fn logged_in(&mut self, login: LogIn, now: Timestamp) {
         let LogIn { record, token, key, .. } = login;
-        self.presented = vec![record.handle];
+        self.presented = Few::of(record.handle);
         self.just_ended = false;
         self.rotated = false;
         let secret = token.secret.clone();
         self.cookie = Some(CookieAction::Set(token));
-        self.active = Some(Active { record, key, secret, role: Role::Settled });
+        self.active = Some(Active { record, key, secret, role: Role::Settled, opened: None });
         self.events.push(self.event(EventKind::LoggedIn, now));
     }
 

@@ -4,6 +4,7 @@ use crate::clock::Timestamp;
 use crate::engine::{Active, Engine, Facts, Presented, Resumed, Role};
 use crate::error::EngineError;
 use crate::event::{Event, EventKind};
+use crate::few::Few;
 use crate::policy::OnReplay;
 use crate::record::{Record, Subject};
 use crate::seal::{Bound, DataKey, Pepper, Slot};
@@ -55,7 +56,7 @@ impl Engine {
     pub fn resume(
         &self,
         presented: &Presented,
-        found: Vec<Found>,
+        found: impl IntoIterator<Item = Found>,
         facts: Facts,
         now: Timestamp,
     ) -> Result<Resumed, EngineError> {
@@ -63,7 +64,7 @@ impl Engine {
             active: None,
             at: now,
             facts,
-            presented: Vec::new(),
+            presented: Few::default(),
             just_ended: false,
             over: None,
             endings: Vec::new(),
@@ -124,7 +125,8 @@ impl Engine {
         }
         match (verdict, found) {
             (Verdict::Valid { role, key }, Found::Live(record)) => {
-                return Ok(Some(Active { record, key, secret: token.secret.clone(), role }));
+                let secret = token.secret.clone();
+                return Ok(Some(Active { record, key, secret, role, opened: None }));
             }
             (verdict, _) => self.note_refusal(resumed, handle, subject.as_ref(), &verdict, now),
         }
@@ -282,7 +284,7 @@ impl Engine {
             Verdict::Valid { role, key } => {
                 // A secret that this request has issued itself was not seen in a client's hands yet.
                 let role = if active.role == Role::Settled { Role::Settled } else { role };
-                *active = Active { record, key, secret: active.secret.clone(), role };
+                *active = Active { record, key, secret: active.secret.clone(), role, opened: None };
                 Ok(())
             }
             _ => Err(EngineError::Superseded),

@@ -9,7 +9,7 @@ impl Resumed {
     pub fn to_log_out(&self) -> Vec<Handle> {
         match &self.active {
             Some(active) => vec![active.record.handle],
-            None => self.presented.clone(),
+            None => self.presented.iter().copied().collect(),
         }
     }
 

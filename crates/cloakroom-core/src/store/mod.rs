@@ -114,6 +114,13 @@ pub trait Store: Send + Sync + 'static {
     /// record that cannot be read or reached — answer an error instead.
     fn find(&self, handle: Handle) -> impl Future<Output = Result<Found, StoreError>> + Send;
 
+    /// As [`Store::find`], for a store that never has to wait for the answer: saves a look-up its future. `None`, which is the default,
+    /// says nothing of the session; the caller asks [`Store::find`] then.
+    fn find_at_once(&self, handle: Handle) -> Option<Result<Found, StoreError>> {
+        let _ = handle;
+        None
+    }
+
     /// Creates a session, if its handle is free (no record and no tombstone has it) and `admission` holds.
     /// One atomic step with the epoch check and the cap; expired sessions do not count.
     ///

@@ -108,7 +108,7 @@ impl Request {
     }
 
     pub fn set(mut self, key: &str, json: &str) -> Self {
-        self.changes.set(key, json.as_bytes().to_vec());
+        self.changes.set(key.to_owned(), json.as_bytes().to_vec());
         self
     }
 
@@ -118,7 +118,7 @@ impl Request {
             let text = str::from_utf8(stored.unwrap_or(b"0")).map_err(|e| e.to_string())?;
             Ok((text.parse::<u64>().map_err(|e| e.to_string())? + 1).to_string().into_bytes())
         };
-        self.changes.update(key, Arc::new(add));
+        self.changes.update(key.to_owned(), Arc::new(add));
         self
     }
 }

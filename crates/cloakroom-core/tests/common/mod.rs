@@ -103,7 +103,7 @@ impl Desk {
     pub fn try_begin(&mut self, browser: &Browser) -> Result<Request, EngineError> {
         let fields = browser.fields(self.engine.cookie());
         let presented = self.engine.present(fields.iter().map(Vec::as_slice));
-        let found = presented.handles().map(|handle| self.shelf.find(handle)).collect();
+        let found = presented.handles().map(|handle| self.shelf.find(handle)).collect::<Vec<_>>();
         let facts = Facts { client: browser.client, activity: browser.activity };
         let mut resumed = self.engine.resume(&presented, found, facts, self.now)?;
         for (handle, reason) in resumed.take_endings() {

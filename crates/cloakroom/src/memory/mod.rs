@@ -42,7 +42,7 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// Sessions and tombstones that a store holds unless told otherwise: some 200 MB when full of small sessions.
+    /// Sessions and tombstones that a store holds unless told otherwise: some 200 MB when full of small sessions of as many users.
     pub const DEFAULT_CAPACITY: usize = 500_000;
 
     /// Makes a store for up to [`MemoryStore::DEFAULT_CAPACITY`] entries.
@@ -87,6 +87,10 @@ impl Store for MemoryStore {
         self.shard(handle.tag())?.find(handle)
     }
 
+    fn find_at_once(&self, handle: Handle) -> Option<Result<Found, StoreError>> {
+        Some(self.shard(handle.tag()).and_then(|shard| shard.find(handle)))
+    }
+
     async fn insert(&self, record: Record, admission: Admission) -> Result<Inserted, StoreError> {
         self.shard(record.handle().tag())?.insert(&record, &admission)
     }
@@ -105,8 +109,7 @@ impl Store for MemoryStore {
     }
 
     async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
-        self.shard(handle.tag())?.touch(handle, seen);
-        Ok(())
+        self.shard(handle.tag())?.touch(handle, seen)
     }
 }
 
@@ -144,5 +147,44 @@ impl Sweep for MemoryStore {
             }
         }
         Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cloakroom_core::client::Client;
+    use cloakroom_core::lifecycle::establish::Draft;
+    use cloakroom_core::seal::Pepper;
+    use cloakroom_core::store::Since;
+    use cloakroom_testkit::SeededEntropy;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_at_once_is_the_one_that_waiting_gives() {
+        let (store, now) = (MemoryStore::new(), Timestamp::from_secs(1_000));
+        let draft = Draft {
+            subject: None,
+            created: now,
+            idle: Duration::from_secs(60),
+            absolute: Duration::from_secs(600),
+            client: Client::default(),
+            data: vec![0],
+        };
+        let (record, _) = draft.seal(&Pepper::none(), &SeededEntropy::new(1)).unwrap();
+        let handle = record.handle();
+        let same = async || {
+            let waited = store.find(handle).await.unwrap();
+            assert_eq!(store.find_at_once(handle).unwrap().unwrap(), waited);
+            waited
+        };
+        assert_eq!(same().await, Found::Absent);
+        let admission = Admission { now, since: Since::Arrival(now), cap: None };
+        store.insert(record, admission).await.unwrap();
+        assert!(matches!(same().await, Found::Live(_)));
+        store.remove(handle, Reason::Revoked, now).await.unwrap();
+        assert!(matches!(same().await, Found::Ended(_)));
     }
 }

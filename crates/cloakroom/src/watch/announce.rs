@@ -26,15 +26,25 @@ impl<S> Announcing<S> {
     fn announce(&self, handle: Handle, reason: Reason) {
         self.hub.end(handle, SessionEnd::Ended(reason));
     }
+
+    fn announce_found(&self, handle: Handle, found: &Result<Found, StoreError>) {
+        if let Ok(Found::Ended(tombstone)) = found {
+            self.announce(handle, tombstone.reason());
+        }
+    }
 }
 
 impl<S: Store> Store for Announcing<S> {
     async fn find(&self, handle: Handle) -> Result<Found, StoreError> {
-        let found = self.store.find(handle).await?;
-        if let Found::Ended(tombstone) = &found {
-            self.announce(handle, tombstone.reason());
-        }
-        Ok(found)
+        let found = self.store.find(handle).await;
+        self.announce_found(handle, &found);
+        found
+    }
+
+    fn find_at_once(&self, handle: Handle) -> Option<Result<Found, StoreError>> {
+        let found = self.store.find_at_once(handle)?;
+        self.announce_found(handle, &found);
+        Some(found)
     }
 
     async fn insert(&self, record: Record, admission: Admission) -> Result<Inserted, StoreError> {
