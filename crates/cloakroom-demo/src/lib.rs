@@ -1,6 +1,6 @@
 //! The demo application behind the gateway: two accounts, private notes, a theme, and logout.
 //!
-//! It knows nothing of sessions and depends on none of Cloakroom's crates. What it knows of a visitor stands in the
+//! It knows nothing of sessions; of Cloakroom's crates it uses the checking of input only. What it knows of a visitor stands in the
 //! `Session-*` fields of the request; what it wants done it says in `Session-*` fields of the response:
 //!
 //! | what happens | what the application answers |

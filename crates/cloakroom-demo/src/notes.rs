@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cloakroom::RichText;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DemoError, Refusal};
@@ -30,22 +31,56 @@ const FORMAT: u32 = 1;
 pub(crate) struct Note {
     /// Which one of the subject's; never used twice.
     pub(crate) id: u64,
-    pub(crate) text: String,
+    pub(crate) text: Text,
 }
 
-/// Why a note is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unacceptable {
-    /// There is nothing in it.
-    Empty,
-    /// It has more than [`MAX_CHARACTERS`].
-    TooLong,
-    /// There are [`MAX_NOTES`] already.
-    Full,
+/// What a note says.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Text {
+    /// To be escaped when it is shown.
+    Plain(String),
+    /// To be shown as it is: it went through the sanitiser, also when it is read from the file.
+    Rich { rich: RichText },
 }
+
+impl Text {
+    /// What a user typed: line breaks of one kind, no other control characters, no blanks around it.
+    pub(crate) fn plain(typed: &str) -> Self {
+        let text = typed.replace("\r\n", "\n");
+        let text: String = text.chars().filter(|&letter| letter == '\n' || !letter.is_control()).collect();
+        Self::Plain(text.trim().to_owned())
+    }
+
+    /// HTML that a user typed, of which only what is harmless is kept. What is too long to be looked at is plain.
+    pub(crate) fn rich(typed: &str) -> Self {
+        match RichText::sanitise(typed) {
+            Ok(rich) => Self::Rich { rich },
+            Err(_) => Self::plain(typed),
+        }
+    }
+
+    /// The rule of a note's text, for the form that brings it.
+    pub(crate) fn check(typed: &str, _: &()) -> garde::Result {
+        let Self::Plain(text) = Self::plain(typed) else { return Ok(()) };
+        if text.is_empty() {
+            return Err(garde::Error::new("There is nothing in that note yet."));
+        }
+        if text.chars().count() > MAX_CHARACTERS {
+            return Err(garde::Error::new(format!(
+                "That note is too long. {MAX_CHARACTERS} characters fit."
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// [`MAX_NOTES`] are there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
 
 /// What came of an addition.
-pub(crate) type Added = Result<(), Unacceptable>;
+pub(crate) type Added = Result<(), Full>;
 
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -101,18 +136,14 @@ impl Notebook {
     /// # Errors
     ///
     /// [`Refusal::NotesUnavailable`] if the file cannot be written. Then nothing has changed.
-    pub(crate) async fn add(self: &Arc<Self>, subject: String, text: &str) -> Result<Added, Refusal> {
-        let text = match clean(text) {
-            Ok(text) => text,
-            Err(reason) => return Ok(Err(reason)),
-        };
+    pub(crate) async fn add(self: &Arc<Self>, subject: String, text: Text) -> Result<Added, Refusal> {
         self.change(move |contents| {
             if contents.subjects.len() >= MAX_SUBJECTS && !contents.subjects.contains_key(&subject) {
-                return Err(Unacceptable::Full);
+                return Err(Full);
             }
             let own = contents.subjects.entry(subject).or_default();
             if own.notes.len() >= MAX_NOTES {
-                return Err(Unacceptable::Full);
+                return Err(Full);
             }
             own.last_id = own.last_id.saturating_add(1);
             own.notes.push(Note { id: own.last_id, text });
@@ -160,20 +191,6 @@ impl Notebook {
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The text as it is kept: line breaks of one kind, no other control characters, no blanks around it.
-fn clean(text: &str) -> Result<String, Unacceptable> {
-    let text = text.replace("\r\n", "\n");
-    let text: String = text.chars().filter(|&letter| letter == '\n' || !letter.is_control()).collect();
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(Unacceptable::Empty);
-    }
-    if text.chars().count() > MAX_CHARACTERS {
-        return Err(Unacceptable::TooLong);
-    }
-    Ok(text.to_owned())
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -229,16 +246,26 @@ mod tests {
     #[test]
     fn a_note_is_kept_without_blanks_and_control_characters() {
         for (text, kept) in [
-            ("milk", Ok("milk")),
-            ("  milk \r\n", Ok("milk")),
-            ("milk\r\neggs", Ok("milk\neggs")),
-            ("mi\u{0}l\u{7f}k", Ok("milk")),
-            ("čaj 🍵", Ok("čaj 🍵")),
-            (" \t\n", Err(Unacceptable::Empty)),
+            ("milk", "milk"),
+            ("  milk \r\n", "milk"),
+            ("milk\r\neggs", "milk\neggs"),
+            ("mi\u{0}l\u{7f}k", "milk"),
+            ("čaj 🍵", "čaj 🍵"),
         ] {
-            assert_eq!(clean(text), kept.map(str::to_owned), "{text:?}");
+            assert_eq!(Text::plain(text), Text::Plain(kept.to_owned()), "{text:?}");
+            assert!(Text::check(text, &()).is_ok(), "{text:?}");
         }
-        assert_eq!(clean(&"é".repeat(MAX_CHARACTERS)).map(|text| text.len()), Ok(2 * MAX_CHARACTERS));
-        assert_eq!(clean(&"e".repeat(MAX_CHARACTERS + 1)), Err(Unacceptable::TooLong));
+        let of = |letter: &str, count: usize| Text::check(&letter.repeat(count), &());
+        assert!(of("é", MAX_CHARACTERS).is_ok());
+        assert!(of("\r\n.", MAX_CHARACTERS / 2).is_ok(), "a line break counts once");
+        assert!(of("e", MAX_CHARACTERS + 1).is_err() && of(" \t\n", 1).is_err());
+    }
+
+    #[test]
+    fn a_rich_text_is_sanitised_again_when_it_is_read() {
+        let file = r#"{"id":1,"text":{"rich":"<b>tea</b><script>alert(1)</script>"}}"#;
+        let note: Note = serde_json::from_str(file).unwrap();
+        assert_eq!(note.text, Text::rich("<b>tea</b>"));
+        assert_eq!(serde_json::to_string(&note).unwrap(), r#"{"id":1,"text":{"rich":"<b>tea</b>"}}"#);
     }
 }

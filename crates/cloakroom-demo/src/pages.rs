@@ -7,12 +7,14 @@ use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Form, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use cloakroom::{Checked, Invalid};
+use garde::Validate;
 use serde::Deserialize;
 
 use crate::accounts::{self, ACCOUNTS, Account};
 use crate::error::Refusal;
 use crate::gateway::{Commands, Flash, Key, Theme, Visitor};
-use crate::notes::{MAX_CHARACTERS, MAX_NOTES, Note, Notebook, Unacceptable};
+use crate::notes::{Full, MAX_CHARACTERS, MAX_NOTES, Note, Notebook, Text};
 use crate::returning::ReturnTarget;
 
 const STYLESHEET: &str = include_str!("../assets/demo.css");
@@ -77,15 +79,12 @@ struct LoginPage {
 struct NotesPage {
     frame: Frame,
     notes: Vec<Note>,
-    limits: Limits,
+    /// How many fit into one.
+    characters: usize,
     /// What was typed, if it was not taken.
     draft: String,
-    problem: Option<Unacceptable>,
-}
-
-struct Limits {
-    notes: usize,
-    characters: usize,
+    formatted: bool,
+    problem: Option<String>,
 }
 
 #[derive(Template)]
@@ -123,9 +122,14 @@ pub(crate) struct Credentials {
 }
 
 /// What the forms on the notes page send: one of the two.
-#[derive(Deserialize)]
+#[derive(Deserialize, Validate)]
 pub(crate) struct NotesForm {
+    #[garde(inner(custom(Text::check)))]
     text: Option<String>,
+    /// There if the text is HTML.
+    #[garde(skip)]
+    formatted: Option<String>,
+    #[garde(skip)]
     remove: Option<u64>,
 }
 
@@ -210,21 +214,33 @@ pub(crate) async fn notes(
 pub(crate) async fn change_notes(
     State(notebook): State<Arc<Notebook>>,
     visitor: Visitor,
-    form: Result<Form<NotesForm>, FormRejection>,
+    form: Result<Checked<Form<NotesForm>>, Invalid>,
 ) -> Result<Response, Refusal> {
     let Some(subject) = visitor.subject.clone() else { return Ok(to_login()) };
-    let Form(form) = form.map_err(|_| Refusal::UnreadableForm)?;
+    let checked = form.map_err(|_| Refusal::UnreadableForm)?.into_result();
+    let refuse = |typed: Option<String>, formatted, problem| {
+        let draft = typed.unwrap_or_default().chars().take(2 * MAX_CHARACTERS).collect();
+        let notes = notes_page(&visitor, notebook.of(&subject));
+        let refused = NotesPage { draft, formatted, problem: Some(problem), ..notes };
+        page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &refused)
+    };
+    let form = match checked {
+        Ok(Form(form)) => form,
+        Err((Form(typed), invalid)) => {
+            let problem = invalid.errors().first().map(|error| error.message.clone()).unwrap_or_default();
+            return refuse(typed.text, typed.formatted.is_some(), problem);
+        }
+    };
     let flash = match form {
-        NotesForm { text: Some(text), remove: None } => {
-            if let Err(problem) = notebook.add(subject.clone(), &text).await? {
-                let draft = text.chars().take(2 * MAX_CHARACTERS).collect();
-                let notes = notes_page(&visitor, notebook.of(&subject));
-                let refused = NotesPage { draft, problem: Some(problem), ..notes };
-                return page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &refused);
+        NotesForm { text: Some(typed), formatted, remove: None } => {
+            let text = if formatted.is_some() { Text::rich(&typed) } else { Text::plain(&typed) };
+            if let Err(Full) = notebook.add(subject.clone(), text).await? {
+                let problem = format!("Your pocket is full: {MAX_NOTES} notes fit. Remove one first.");
+                return refuse(Some(typed), formatted.is_some(), problem);
             }
             Flash::Added
         }
-        NotesForm { text: None, remove: Some(id) } => {
+        NotesForm { text: None, remove: Some(id), .. } => {
             notebook.remove(subject, id).await?;
             Flash::Removed
         }
@@ -299,8 +315,15 @@ fn login_page(visitor: &Visitor, target: ReturnTarget) -> LoginPage {
 }
 
 fn notes_page(visitor: &Visitor, notes: Vec<Note>) -> NotesPage {
-    let limits = Limits { notes: MAX_NOTES, characters: MAX_CHARACTERS };
-    NotesPage { frame: Frame::at(visitor, "/notes"), notes, limits, draft: String::new(), problem: None }
+    let frame = Frame::at(visitor, "/notes");
+    NotesPage {
+        frame,
+        notes,
+        characters: MAX_CHARACTERS,
+        draft: String::new(),
+        formatted: false,
+        problem: None,
+    }
 }
 
 fn to_login() -> Response {

@@ -333,6 +333,24 @@ async fn notes_are_escaped_kept_across_restarts_and_removed() {
 }
 
 #[tokio::test]
+async fn formatted_notes_are_shown_without_what_could_do_harm() {
+    let mut site = Site::new();
+    let html =
+        "text=%3Cb%3Etea%3C%2Fb%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E%3Cimg+src%3Dx+onerror%3Dalert(2)%3E";
+    site.post("/notes", &[ALICE], &format!("{html}&formatted=1")).await.leads_to("/notes");
+    for _ in 0..2 {
+        let page = site.get("/notes", &[ALICE]).await;
+        assert!(page.body.contains("id=\"note-1\"><b>tea</b></div>"), "{}", page.body);
+        assert!(!page.body.contains("alert") && !page.body.contains("<img"), "{}", page.body);
+        site.app = open(site.notes_file());
+    }
+    // Without the box it is text.
+    site.post("/notes", &[ALICE], html).await.leads_to("/notes");
+    let page = site.get("/notes", &[ALICE]).await;
+    assert!(page.body.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "{}", page.body);
+}
+
+#[tokio::test]
 async fn each_subject_sees_and_removes_its_own_notes_only() {
     let site = Site::new();
     let zoe = ("session-subject", "%\"Zo%c3%ab\"");

@@ -16,14 +16,14 @@ mod memory;
 mod observe;
 mod report_service;
 mod reports;
+#[cfg(feature = "sanitise")]
+mod rich_text;
 mod service;
 mod session;
 mod signed_out;
 mod slot;
 mod sweeper;
 mod system;
-#[cfg(feature = "sanitise")]
-mod rich_text;
 #[cfg(feature = "validate")]
 mod validate;
 #[cfg(feature = "tokio")]
@@ -55,13 +55,13 @@ pub use self::memory::MemoryStore;
 pub use self::observe::TracingObserver;
 pub use self::report_service::CspReportService;
 pub use self::reports::{Admitted, CspCount, CspReports, REPORT_BODY_MAX, REPORT_SOURCES_MAX};
+#[cfg(feature = "sanitise")]
+pub use self::rich_text::{RICH_TEXT_MAX, RichText, TooLong};
 pub use self::service::{ResponseFuture, SessionService};
 pub use self::session::Session;
 pub use self::signed_out::SignedOut;
 pub use self::system::{SystemClock, SystemEntropy};
-#[cfg(feature = "sanitise")]
-pub use self::rich_text::{RICH_TEXT_MAX, RichText, TooLong};
 #[cfg(feature = "validate")]
-pub use self::validate::{FieldError, Invalid, Valid};
+pub use self::validate::{Checked, FieldError, Invalid, Valid};
 #[cfg(feature = "tokio")]
 pub use self::watch::{Ended, SessionEnd};

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 /// Extracts a form or JSON, and validates it by the rules of its type ([`garde::Validate`]): `Valid<Form<T>>`, `Valid<Json<T>>`.
 ///
-/// What does not hold is answered with 422 and the fields' errors as JSON. To show the form again instead, extract
-/// `Result<Valid<Form<T>>, Invalid>`.
+/// What does not hold is answered with 422 and the fields' errors as JSON. To answer in another way extract
+/// `Result<Valid<Form<T>>, Invalid>`, or [`Checked<Form<T>>`](Checked) to show what was typed again.
 ///
 /// ```
 /// use axum::Form;
@@ -51,15 +51,70 @@ where
     type Rejection = Invalid;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Invalid> {
-        let extracted = match E::from_request(request, state).await {
-            Ok(extracted) => extracted,
+        let checked = Checked::<E>::from_request(request, state).await?;
+        checked.into_result().map(Self).map_err(|(_, invalid)| invalid)
+    }
+}
+
+/// As [`Valid`], for pages that show a form again with what was typed: the input can only be had together with the verdict on it.
+///
+/// ```
+/// use axum::Form;
+/// use cloakroom::Checked;
+/// use garde::Validate;
+///
+/// #[derive(serde::Deserialize, Validate)]
+/// struct NewNote {
+///     #[garde(length(chars, min = 1, max = 80))]
+///     title: String,
+/// }
+///
+/// async fn add(form: Checked<Form<NewNote>>) -> String {
+///     match form.into_result() {
+///         Ok(Form(note)) => format!("Kept {}", note.title),
+///         Err((Form(typed), invalid)) => format!("{}: {}", typed.title, invalid.of("title").unwrap_or_default()),
+///     }
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::post(add));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nobody has looked at the verdict"]
+pub struct Checked<E> {
+    input: E,
+    verdict: Result<(), Invalid>,
+}
+
+impl<E> Checked<E> {
+    /// The input if all of its rules hold; otherwise the input, to be shown again, and what does not hold.
+    ///
+    /// # Errors
+    ///
+    /// The input and [`Invalid`].
+    pub fn into_result(self) -> Result<E, (E, Invalid)> {
+        match self.verdict {
+            Ok(()) => Ok(self.input),
+            Err(invalid) => Err((self.input, invalid)),
+        }
+    }
+}
+
+impl<S, E> FromRequest<S> for Checked<E>
+where
+    S: Send + Sync,
+    E: FromRequest<S> + Deref + Send,
+    E::Target: Validate<Context: Default>,
+{
+    /// Only for input that cannot be read at all.
+    type Rejection = Invalid;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Invalid> {
+        let input = match E::from_request(request, state).await {
+            Ok(input) => input,
             // The rejection's own text may quote what was sent; its status is enough.
             Err(rejection) => return Err(Invalid::unreadable(rejection.into_response().status())),
         };
-        match extracted.validate() {
-            Ok(()) => Ok(Self(extracted)),
-            Err(report) => Err(Invalid::fields(&report)),
-        }
+        let verdict = input.validate().map_err(|report| Invalid::fields(&report));
+        Ok(Self { input, verdict })
     }
 }
 

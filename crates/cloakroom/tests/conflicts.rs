@@ -58,6 +58,18 @@ fn r053_an_update_survives_a_rotation_that_overtook_it_and_carries_no_cookie() {
 }
 
 #[test]
+fn what_another_request_wrote_before_a_rotation_on_demand_survives_what_this_one_had_seen() {
+    let (world, client) = world();
+    // Sets a word, sees all data by that, and meets a conflict when it rotates; then it writes.
+    let (slow, quick) = overtaken(&client, "/word-and-rotate/hello", "/count");
+    assert_eq!((slow.status, quick.status), (StatusCode::OK, StatusCode::OK));
+    let mut after = world.client();
+    after.receive(&slow);
+    assert_eq!(after.ask("/word").body, "hello");
+    assert_eq!(after.ask("/count").body, "2", "the other request's count was overwritten");
+}
+
+#[test]
 fn r054_r060_an_update_that_a_logout_overtook_is_thrown_away() {
     for second in ["/log-out", "/log-out-everywhere", "/log-in/bob"] {
         let (world, client) = world();

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::routing::post;
 use axum::{Form, Json, Router};
-use cloakroom::{Invalid, Valid};
+use cloakroom::{Checked, Invalid, Valid};
 use cloakroom_testkit::block_on;
 use garde::Validate;
 use serde::Deserialize;
@@ -36,9 +36,14 @@ fn app() -> Router {
         Ok(Valid(Form(note))) => note.title,
         Err(invalid) => format!("problem: {}", invalid.of("title").unwrap_or("none")),
     };
+    let again = async |form: Checked<Form<Note>>| match form.into_result() {
+        Ok(Form(note)) => format!("kept {}", note.title),
+        Err((Form(typed), invalid)) => format!("{} again, {} problem", typed.title, invalid.errors().len()),
+    };
     Router::new()
         .route("/form", post(async |Valid(Form(note)): Valid<Form<Note>>| note.title))
         .route("/page", post(page))
+        .route("/again", post(again))
         .route("/json", post(async |note: Valid<Json<Note>>| note.title.clone()))
         .route("/map", post(async |map: Valid<Json<Map>>| map.counts.len().to_string()))
 }
@@ -90,4 +95,14 @@ fn what_cannot_be_read_is_refused_without_being_echoed() {
         );
         assert!(!answer.contains(['<', '>', '&']), "{answer}");
     }
+}
+
+#[test]
+fn what_was_typed_comes_with_what_is_wrong_with_it() {
+    let (status, _, kept) = send("/again", FORM, "title=tea");
+    assert_eq!((status, kept.as_str()), (StatusCode::OK, "kept tea"));
+    let (_, _, again) = send("/again", FORM, "title=far+too+long");
+    assert_eq!(again, "far too long again, 1 problem");
+    let (status, ..) = send("/again", FORM, "name=tea");
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "it cannot be read at all");
 }

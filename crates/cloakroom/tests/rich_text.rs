@@ -1,4 +1,7 @@
+//! Rich text is made harmless.
 #![cfg(feature = "sanitise")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 use cloakroom::{RICH_TEXT_MAX, RichText};
 
 #[test]

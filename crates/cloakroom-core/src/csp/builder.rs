@@ -416,7 +416,8 @@ impl Csp {
     pub fn without_nonce(&self) -> Self {
         let nonceless = |value: &str| {
             // Beside a nonce 'unsafe-inline' means nothing; it must not begin to.
-            let gone = |source: &&str| *source != PLACEHOLDER && !source.eq_ignore_ascii_case("'unsafe-inline'");
+            let gone =
+                |source: &&str| *source != PLACEHOLDER && !source.eq_ignore_ascii_case("'unsafe-inline'");
             let left = value.split_ascii_whitespace().filter(gone).collect::<Vec<_>>().join(" ");
             if matches!(left.as_str(), "" | "'strict-dynamic'") { "'none'".to_owned() } else { left }
         };
@@ -424,7 +425,8 @@ impl Csp {
             let named = value.split_ascii_whitespace().any(|source| source == PLACEHOLDER);
             (name.clone(), if named { nonceless(value) } else { value.clone() })
         });
-        let mut csp = Self { directives: directives.collect(), endpoint: self.endpoint.clone(), open: Vec::new() };
+        let mut csp =
+            Self { directives: directives.collect(), endpoint: self.endpoint.clone(), open: Vec::new() };
         csp.open = open(&[&csp.header(&Nonce::sample())]);
         csp
     }

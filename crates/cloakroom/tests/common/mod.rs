@@ -219,6 +219,14 @@ pub(crate) fn app(layer: SessionLayer) -> Router {
                 who(session).await
             }),
         )
+        .route(
+            "/word-and-rotate/{word}",
+            get(async |session: Session, Path(word): Path<String>| -> Said {
+                session.set(WORD, word)?;
+                session.rotate().await?;
+                who(session).await
+            }),
+        )
         .route("/log-out", post(log_out).get(log_out))
         .route(
             "/log-out-others",
