@@ -31,7 +31,7 @@ fn keys(result: Result<Cookie, ConfigErrors>) -> Vec<String> {
 }
 
 #[test]
-fn every_copy_of_the_cookie_is_read_and_nothing_else() {
+fn r025_every_copy_of_the_cookie_is_read_and_nothing_else() {
     let table: &[(&str, &[&str], &[&str])] = &[
         ("one", &["__Host-Http-sid=a"], &["a"]),
         ("among others", &["x=1; __Host-Http-sid=a; y=2"], &["a"]),
@@ -107,7 +107,7 @@ fn the_default_options_build_the_default_cookie() {
 }
 
 #[test]
-fn each_accepted_combination_of_options_writes_exactly_its_attributes() {
+fn r026_r027_r034_each_accepted_combination_of_options_writes_exactly_its_attributes_and_removes_them() {
     let options = CookieOptions::default;
     let table = [
         ("own name", options().name("__Host-shop"), "__Host-shop", "Path=/; Secure; HttpOnly; SameSite=Lax"),

@@ -26,7 +26,7 @@ fn accepted(desk: &mut Desk, browser: &Browser, token: &str) -> bool {
 }
 
 #[test]
-fn r079_a_form_outlives_rotations_and_dies_with_its_session() {
+fn r061_r079_a_form_outlives_rotations_and_dies_with_its_session() {
     let mut desk = Desk::default();
     let mut alice = desk.alice();
     let token = form(&mut desk, &alice);
@@ -92,7 +92,7 @@ fn r079_forms_of_before_a_login_are_dead_after_it() {
 }
 
 #[test]
-fn r079_a_form_dies_when_its_session_expires_or_is_replayed() {
+fn r061_r079_a_form_dies_when_its_session_expires_or_is_replayed() {
     let mut desk = Desk::default();
     let alice = desk.alice();
     let token = form(&mut desk, &alice);

@@ -220,6 +220,27 @@ async fn a_login_callback_works_on_get_with_the_session_that_began_the_flow_only
 }
 
 #[tokio::test]
+async fn r074_a_get_begins_and_ends_no_session_whatever_the_application_says() {
+    let gateway = gateway("").await;
+    let mut client = gateway.client();
+    client.log_in("alice").await;
+    let cookie = client.cookie.clone();
+    for line in [
+        "Session-Logout: this",
+        "Session-Logout: everywhere",
+        "Session-Login: \"mallory\"",
+        "Session-Rotate: ?1",
+    ] {
+        assert_eq!(client.get(&says("/", &[line])).await.status, 502, "{line}");
+        let mut stranger = gateway.client();
+        assert_eq!(stranger.get(&says("/", &[line])).await.status, 502, "{line}");
+        assert_eq!((stranger.cookie, client.cookie.as_ref()), (None, cookie.as_ref()), "{line}");
+        client.get("/").await;
+        assert!(gateway.last().contains("session-subject: \"alice\"\n"), "{line}: {}", gateway.last());
+    }
+}
+
+#[tokio::test]
 async fn r118_r121_routes_demand_what_they_say_and_lead_back() {
     let toml = "[[route]]\npath = \"/account\"\nrequire = \"authenticated\"\n\
                 [[route]]\npath = \"/account/delete\"\nrequire = \"recent\"";

@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Gateway, Scripted, gateway, gateway_before, read_until, says};
+use crate::harness::{Gateway, Scripted, gateway, gateway_before, raw, read_until, says};
 
 /// Writes a certificate of its own for localhost and its key, and returns the configuration that uses them.
 fn certificate(folder: &Path) -> String {
@@ -187,16 +187,32 @@ async fn certificates_are_replaced_while_running_and_bad_files_leave_the_old_one
 }
 
 #[tokio::test]
-async fn websockets_pass_over_tls_too() {
+async fn r128_a_websocket_has_the_session_of_its_page_and_passes_over_tls_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (application, address) = Scripted::start().await;
     let gateway = gateway_before(address, &certificate(folder.path())).await;
-    let mut stream = connect(gateway.address, folder.path(), b"http/1.1").await.unwrap();
+    let mut page = connect(gateway.address, folder.path(), b"http/1.1").await.unwrap();
+    let login =
+        "POST /login HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\nContent-Length: 0\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut page, login.as_bytes()).await.unwrap();
+    application.next().await.reply("Session-Login: \"alice\"\r\n").await;
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        head.push(char::from(page.read_u8().await.unwrap()));
+    }
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+
     let text = "GET /socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-                Origin: https://localhost\r\n\r\n";
+                Origin: https://localhost\r\n";
+    let text = format!("{text}Cookie: {cookie}\r\n\r\n");
+    let plain = raw(gateway.address, text.as_bytes()).await;
+    assert!(!plain.contains("HTTP/1.1"), "{plain}");
+    let mut stream = connect(gateway.address, folder.path(), b"http/1.1").await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut stream, text.as_bytes()).await.unwrap();
     let mut exchange = application.next().await;
+    assert!(exchange.head.contains("session-subject: \"alice\""), "{}", exchange.head);
     exchange.write("HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await;
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

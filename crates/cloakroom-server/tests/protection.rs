@@ -118,7 +118,7 @@ async fn r086_each_response_has_a_nonce_of_its_own_and_the_application_knows_it(
 }
 
 #[tokio::test]
-async fn r092_an_applications_stricter_headers_stay_and_weaker_ones_are_mended() {
+async fn an_applications_stricter_headers_stay_and_weaker_ones_are_mended() {
     let gateway = gateway(ROUTES).await;
     let mut client = gateway.client();
     let strict = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
