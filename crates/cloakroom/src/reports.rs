@@ -25,7 +25,7 @@ const OF_ALL: Rate = Rate { burst: 200, interval: Duration::from_millis(100) };
 /// Takes the reports of browsers about the content security policy.
 ///
 /// Knows no transport: ask [`CspReports::admit`] with a request's head, then hand its body to [`CspReports::take`]. In the
-/// library, [`CspReports::service`] does both. Clones share one state.
+/// library, [`SessionLayer::csp_reports`](crate::SessionLayer::csp_reports) gives a service that does both. Clones share one state.
 ///
 /// Each directive and source of a message yields one event, [`EventKind::CspViolation`], with how often the message
 /// named it; [`CspReports::counts`] has the sums since the start, for metrics.

@@ -1,6 +1,8 @@
 //! The background sweep: clears away what time has ended.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use cloakroom_core::client::Client;
 use cloakroom_core::event::{Event, EventKind};
@@ -24,6 +26,8 @@ impl Shared {
             if !report.more {
                 return Ok(count);
             }
+            // A store that answers at once would otherwise keep the runtime's thread until everything is swept.
+            give_way().await;
         }
     }
 
@@ -56,4 +60,17 @@ impl Shared {
 
     #[cfg(not(feature = "tokio"))]
     pub(crate) fn start_sweeping(self: &Arc<Self>) {}
+}
+
+/// Lets the other tasks of the runtime go first, on any runtime.
+async fn give_way() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
