@@ -1,7 +1,7 @@
 // The browser, and what people do in it.
 
 import assert from 'node:assert/strict';
-import { chromium } from 'playwright-core';
+import { chromium, firefox } from 'playwright-core';
 
 export const ALICE = { name: 'alice', password: 'wonderland-42' };
 export const BOB = { name: 'bob', password: 'builder-42' };
@@ -12,7 +12,12 @@ export const PHONE =
 // A test that takes too long is told to end. The driver would only close its browser then, and what else the test started live on.
 process.once('SIGTERM', () => process.exit(143));
 
-export function launch() {
+/** A browser by its name: `chromium` or `firefox`, each as Debian has it. */
+export function launch(engine = 'chromium', options = {}) {
+  return engine === 'firefox' ? launchFirefox() : launchChromium(options);
+}
+
+function launchChromium({ args = [] }) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     // The driver switches the back/forward cache off; people have it on.
@@ -27,7 +32,20 @@ export function launch() {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      ...args,
     ],
+  });
+}
+
+/**
+ * A Firefox that nobody has changed, by WebDriver BiDi. The driver calls this channel experimental, and its releases from 1.65 on
+ * ask for a command that this Firefox does not have, which is why package.json pins one before it.
+ */
+function launchFirefox() {
+  return firefox.launch({
+    channel: 'moz-firefox',
+    executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+    timeout: 60_000,
   });
 }
 

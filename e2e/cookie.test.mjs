@@ -24,8 +24,21 @@ async function cookies(page) {
 test('there is no cookie before there is something to remember', async () => {
   const page = await newcomer(browser);
   await page.goto(demo.origin);
-  await page.goto(`${demo.origin}/login`);
+  await page.goto(`${demo.origin}/nowhere`);
   assert.deepEqual(await cookies(page), []);
+});
+
+test('the login page costs a visitor a cookie of its form, as narrow as that of a session, and it goes with the login', async () => {
+  const page = await newcomer(browser);
+  await page.goto(`${demo.origin}/login`);
+  const [{ name, path, httpOnly, secure, sameSite, session }, ...others] = await cookies(page);
+  assert.deepEqual(others, []);
+  assert.deepEqual(
+    { name, path, httpOnly, secure, sameSite, session },
+    { name: '__Host-Http-demo-csrf', path: '/', httpOnly: true, secure: true, sameSite: 'Lax', session: true },
+  );
+  await signIn(page, demo.origin, ALICE);
+  assert.deepEqual((await cookies(page)).map((cookie) => cookie.name), ['__Host-Http-demo']);
 });
 
 test('the cookie is as narrow as a browser can have it', async () => {
@@ -55,8 +68,10 @@ test('the cookie is as narrow as a browser can have it', async () => {
       partitionKey: undefined,
     },
   );
-  assert.ok(set.length > 0);
-  for (const header of set) assert.doesNotMatch(header, /domain|max-age|expires/i);
+  // The login page's cookie is taken away on the way, which is another matter.
+  const ours = set.flatMap((headers) => headers.split('\n')).filter((header) => header.startsWith('__Host-Http-demo='));
+  assert.ok(ours.length > 0);
+  for (const header of ours) assert.doesNotMatch(header, /domain|max-age|expires/i);
 });
 
 test('scripts find no secret: not in document.cookie, not in any storage', async () => {

@@ -6,12 +6,14 @@ import http from 'node:http';
 export class Elsewhere {
   #server;
 
-  static async start() {
+  /** `pages` gives the page for an address, if it has one for it. */
+  static async start(pages = () => undefined) {
     const elsewhere = new Elsewhere();
     elsewhere.#server = http.createServer((request, response) => {
       const url = new URL(request.url, 'http://elsewhere');
       response.setHeader('content-type', 'text/html; charset=utf-8');
-      response.end(url.pathname === '/harm' ? harm(url.searchParams) : `<h1>Elsewhere ${escape(url.pathname)}</h1>`);
+      const page = url.pathname === '/harm' ? harm(url.searchParams) : pages(url);
+      response.end(page ?? `<h1>Elsewhere ${escape(url.pathname)}</h1>`);
     });
     elsewhere.#server.listen(0, '127.0.0.1');
     await once(elsewhere.#server, 'listening');

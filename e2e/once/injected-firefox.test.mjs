@@ -1,0 +1,3 @@
+import { tryInjecting } from '../injected.mjs';
+
+tryInjecting('firefox');
