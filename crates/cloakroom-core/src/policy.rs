@@ -271,11 +271,11 @@ impl Policy {
         self.watch_interval
     }
 
-    /// What a sweep under this policy takes: batches of 64 entries, because others may wait for one; tombstones after their time;
+    /// What a sweep under this policy takes: batches of 32 entries, because others may wait for one; tombstones after their time;
     /// entries of "end all sessions" only once every session of their time has ended.
     pub fn sweep_limits(&self) -> SweepLimits {
         let longest = self.absolute.max(AAL1.absolute);
-        SweepLimits { batch: 64, tombstone_ttl: self.tombstone_ttl, epoch_ttl: longest.saturating_add(DAY) }
+        SweepLimits { batch: 32, tombstone_ttl: self.tombstone_ttl, epoch_ttl: longest.saturating_add(DAY) }
     }
 
     /// Checks every figure.

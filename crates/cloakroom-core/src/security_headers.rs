@@ -218,7 +218,7 @@ impl SecurityHeadersOptions {
             problems.push(Problem::new("headers.csp_mode", "report-only", expected));
         }
         ConfigErrors::unless_empty(problems)?;
-        Ok(SecurityHeaders(self))
+        Ok(SecurityHeaders::of(self))
     }
 }
 
@@ -246,21 +246,42 @@ pub enum Change {
 }
 
 /// The headers of a deployment, checked. The default is that of [`SecurityHeadersOptions`].
-#[derive(Clone, Debug, Default)]
-pub struct SecurityHeaders(SecurityHeadersOptions);
+#[derive(Clone, Debug)]
+pub struct SecurityHeaders {
+    options: SecurityHeadersOptions,
+    /// The policy for plain http.
+    plain: Csp,
+}
+
+impl Default for SecurityHeaders {
+    fn default() -> Self {
+        Self::of(SecurityHeadersOptions::default())
+    }
+}
 
 impl SecurityHeaders {
+    fn of(options: SecurityHeadersOptions) -> Self {
+        Self { plain: options.csp.over_http(), options }
+    }
+
+    fn csp_for(&self, scheme: Scheme) -> &Csp {
+        match scheme {
+            Scheme::Https => &self.options.csp,
+            Scheme::Http => &self.plain,
+        }
+    }
+
     /// The policy.
     pub const fn csp(&self) -> &Csp {
-        &self.0.csp
+        &self.options.csp
     }
 
     /// The same headers with a policy that has no nonce ([`Csp::without_nonce`]), and another resource policy if one is
     /// given: for responses that caches may keep. Which nonce is then handed in does not matter.
     #[must_use = "this returns the other headers"]
     pub fn without_nonce(&self, resource: Option<ResourcePolicy>) -> Self {
-        let options = self.0.clone().csp(self.0.csp.without_nonce());
-        Self(options.resource(resource.unwrap_or(self.0.resource)))
+        let options = self.options.clone().csp(self.options.csp.without_nonce());
+        Self::of(options.resource(resource.unwrap_or(self.options.resource)))
     }
 
     /// The whole set, for a response that has none of them.
@@ -268,14 +289,14 @@ impl SecurityHeaders {
     /// A response with a nonce must not be stored by a cache.
     pub fn fields(&self, scheme: Scheme, nonce: &Nonce) -> Vec<HeaderField> {
         let mut fields = vec![
-            (self.csp_field(), self.0.csp.header(nonce)),
+            (self.csp_field(), self.csp_for(scheme).header(nonce)),
             (NOSNIFF, "nosniff".to_owned()),
-            (REFERRER, referrer_name(self.0.referrer).to_owned()),
-            (OPENER, opener_name(self.0.opener).to_owned()),
-            (RESOURCE, resource_name(self.0.resource).to_owned()),
+            (REFERRER, referrer_name(self.options.referrer).to_owned()),
+            (OPENER, opener_name(self.options.opener).to_owned()),
+            (RESOURCE, resource_name(self.options.resource).to_owned()),
         ];
-        fields.extend(self.0.csp.reporting_endpoints().map(|value| (REPORTING, value)));
         if scheme == Scheme::Https {
+            fields.extend(self.options.csp.reporting_endpoints().map(|value| (REPORTING, value)));
             fields.push((HSTS, self.hsts()));
         }
         fields
@@ -300,7 +321,7 @@ impl SecurityHeaders {
                 let texts: Vec<&str> = held.iter().filter_map(|bytes| str::from_utf8(bytes).ok()).collect();
                 match name {
                     CSP => {
-                        let value = self.0.csp.mend(&texts, nonce)?;
+                        let value = self.csp_for(scheme).mend(&texts, nonce)?;
                         Some(if texts.is_empty() {
                             Change::Set(name, value)
                         } else {
@@ -331,18 +352,18 @@ impl SecurityHeaders {
     }
 
     const fn csp_field(&self) -> &'static str {
-        match self.0.csp_mode {
+        match self.options.csp_mode {
             CspMode::Enforce => CSP,
             CspMode::ReportOnly => CSP_REPORT_ONLY,
         }
     }
 
     fn hsts(&self) -> String {
-        let mut value = format!("max-age={}", self.0.hsts_max_age.as_secs());
-        if self.0.hsts_host_only.is_none() {
+        let mut value = format!("max-age={}", self.options.hsts_max_age.as_secs());
+        if self.options.hsts_host_only.is_none() {
             value.push_str("; includeSubDomains");
         }
-        if self.0.hsts_preload {
+        if self.options.hsts_preload {
             value.push_str("; preload");
         }
         value
@@ -360,14 +381,14 @@ impl SecurityHeaders {
             REFERRER => {
                 let tokens = values.iter().flat_map(|value| value.split(','));
                 let told = tokens.filter_map(|token| tells(token.trim_ascii())).next_back();
-                told.is_some_and(|told| Some(told) <= tells(referrer_name(self.0.referrer)))
+                told.is_some_and(|told| Some(told) <= tells(referrer_name(self.options.referrer)))
             }
             // A structured item: more than one line, or more than one member, is none. Parameters do not matter.
             OPENER => {
                 let [value] = values else { return false };
                 match value.split(';').next().unwrap_or_default().trim_matches(' ') {
                     "same-origin" | "same-origin-plus-COEP" => true,
-                    "same-origin-allow-popups" => self.0.opener == Opener::SameOriginAllowPopups,
+                    "same-origin-allow-popups" => self.options.opener == Opener::SameOriginAllowPopups,
                     _ => false,
                 }
             }
@@ -375,7 +396,8 @@ impl SecurityHeaders {
             RESOURCE => {
                 let all = [ResourcePolicy::CrossOrigin, ResourcePolicy::SameSite, ResourcePolicy::SameOrigin];
                 let [value] = values else { return false };
-                all.into_iter().any(|policy| resource_name(policy) == *value && policy >= self.0.resource)
+                all.into_iter()
+                    .any(|policy| resource_name(policy) == *value && policy >= self.options.resource)
             }
             HSTS => values.first().is_some_and(|value| self.keeps_hsts(value)),
             _ => false,
@@ -403,8 +425,8 @@ impl SecurityHeaders {
                 return false;
             }
         }
-        max_age.is_some_and(|secs| secs >= self.0.hsts_max_age.as_secs())
-            && (subdomains || self.0.hsts_host_only.is_some())
+        max_age.is_some_and(|secs| secs >= self.options.hsts_max_age.as_secs())
+            && (subdomains || self.options.hsts_host_only.is_some())
     }
 }
 

@@ -201,6 +201,12 @@ fn reports_go_to_both_kinds_of_endpoints_and_report_only_leaves_a_responses_own_
     let policy = values(&fields, "content-security-policy").remove(0);
     assert!(policy.contains("report-to cloakroom-csp") && policy.contains("report-uri /.cloakroom/reports"));
 
+    // Over plain http browsers know no endpoint by name, and the name keeps them from the address.
+    let fields = apply(&Vec::new(), &enforced, Scheme::Http);
+    assert!(values(&fields, "reporting-endpoints").is_empty());
+    let policy = values(&fields, "content-security-policy").remove(0);
+    assert!(!policy.contains("report-to") && policy.contains("report-uri /.cloakroom/reports"), "{policy}");
+
     let trial = options.csp_mode(CspMode::ReportOnly).build().unwrap();
     let own: Fields = [
         ("content-security-policy", "default-src *"),

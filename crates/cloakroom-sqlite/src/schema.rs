@@ -22,7 +22,7 @@ const SQLITE_MIN: i32 = 3_051_003;
 /// The log is cut back to this many bytes after a checkpoint; a burst may make it larger.
 const JOURNAL_SIZE_LIMIT: i64 = 64 << 20;
 /// Pages in the log (4 KiB each) before a commit also checkpoints. More is faster on average and makes the slowest commits slower.
-const CHECKPOINT_PAGES: i64 = 2000;
+const CHECKPOINT_PAGES: i64 = 1000;
 
 /// How connections are set up.
 #[derive(Clone, Copy, Debug)]

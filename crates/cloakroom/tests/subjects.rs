@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+
 use cloakroom::core::store::{BySubject, Sweep};
 use cloakroom::{AtCap, MemoryStore, Policy};
 use http::StatusCode;
@@ -36,6 +39,7 @@ on_both_stores! {
     r069_a_login_refused_by_the_cap_has_still_ended_the_presented_session
     r056_disabling_an_account_ends_its_sessions
     r047_the_sweep_ends_what_has_expired_with_one_event_each
+    a_sweep_lets_others_go_first_after_each_batch
 }
 
 fn r116_a_user_sees_own_sessions_by_handle_client_and_currency(store: impl BySubject + Sweep) {
@@ -222,4 +226,24 @@ fn r047_the_sweep_ends_what_has_expired_with_one_event_each(store: impl BySubjec
     assert_eq!(world.log.names(), ["session_expired", "session_expired"]);
     assert_eq!(cloakroom_testkit::block_on(world.layer.sessions().sweep()).unwrap(), 0);
     assert_eq!(busy.ask("/who").who().0, "alice");
+}
+
+fn a_sweep_lets_others_go_first_after_each_batch(store: impl BySubject + Sweep) {
+    let world = World::new(store);
+    for _ in 0..100 {
+        world.client().ask("/count");
+    }
+    world.advance(31 * 60);
+    let batch = Policy::default().sweep_limits().batch;
+    assert!(batch <= 50, "many at once keep others waiting");
+    let sessions = world.layer.sessions();
+    let mut sweep = pin!(sessions.sweep());
+    let mut waits = 0;
+    let swept = cloakroom_testkit::block_on(poll_fn(|context| {
+        let state = sweep.as_mut().poll(context);
+        waits += usize::from(state.is_pending());
+        state
+    }));
+    assert_eq!(swept.unwrap(), 100);
+    assert!(waits >= 100 / batch, "100 were swept in one go");
 }

@@ -431,6 +431,13 @@ impl Csp {
         csp
     }
 
+    /// The same policy for plain http. A browser that knows `report-to` ignores `report-uri` beside it, and takes
+    /// `Reporting-Endpoints` over https only (Reporting API section 3.3), so that nothing would be reported.
+    pub(crate) fn over_http(&self) -> Self {
+        let directives = self.directives.iter().filter(|(name, _)| name != "report-to").cloned();
+        Self { directives: directives.collect(), endpoint: self.endpoint.clone(), open: self.open.clone() }
+    }
+
     /// What to send beside the policies that a response already has, so that together they are no weaker than this one;
     /// `None` if they are already.
     ///
