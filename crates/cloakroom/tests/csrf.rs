@@ -449,7 +449,7 @@ fn a_body_is_not_read_where_the_header_fields_say_enough() {
 fn r083_a_websocket_handshake_from_elsewhere_is_refused() {
     let world = World::with(|csrf| csrf.exempt("/hook").mode(Mode::VerdictAndToken));
     let mut browser = world.browser();
-    browser.form("/log-in", &world.browser().get("/form").text().to_owned());
+    browser.form("/log-in", world.browser().get("/form").text());
     let handshake = |browser: &mut Browser, fields: &[(&str, &str)]| {
         let upgrade = [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-key", "x")];
         let fields = [&upgrade[..], fields].concat();
