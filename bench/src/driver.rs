@@ -3,14 +3,20 @@
 mod baseline;
 mod document;
 #[cfg(feature = "http")]
+mod ended;
+#[cfg(feature = "http")]
 mod gateway;
 #[cfg(feature = "http")]
 mod http;
 mod measure;
 #[cfg(feature = "plots")]
 mod plot;
+#[cfg(all(feature = "http", feature = "plots"))]
+mod scale;
 #[cfg(feature = "http")]
 mod server;
+#[cfg(feature = "http")]
+mod sqlite;
 mod stats;
 mod tables;
 mod targets;
@@ -23,7 +29,7 @@ use anyhow::{Result, bail};
 
 use self::measure::{Effort, Family};
 
-const USAGE: &str = "usage: bench quick | full | http EFFORT | gateway EFFORT | gate | baseline | profile PROGRAM VARIANT CASE
+const USAGE: &str = "usage: bench quick | full | http EFFORT | sqlite EFFORT | gateway EFFORT | scale EFFORT [STORE] | gate | baseline | profile PROGRAM VARIANT CASE
 Started by scripts/bench, which builds what each of them needs.";
 
 /// Carries out one command; exit code 1 means that the gate found something.
@@ -40,7 +46,18 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         #[cfg(feature = "http")]
         ["http", effort] => over_http(root, Effort::parse(effort)?),
         #[cfg(feature = "http")]
+        ["sqlite", effort] => on_one_disk(root, Effort::parse(effort)?),
+        #[cfg(feature = "http")]
         ["gateway", effort] => before_applications(root, Effort::parse(effort)?),
+        #[cfg(all(feature = "http", feature = "plots"))]
+        ["scale", effort] => large_stores(root, Effort::parse(effort)?),
+        #[cfg(all(feature = "http", feature = "plots"))]
+        ["scale", effort, store] => {
+            // Only shown: the page holds all stores of one run.
+            let rows = scale::measure(Effort::parse(effort)?, Some(store))?;
+            println!("{}\n{}", scale::targets(&rows)?, scale::tables(&rows)?);
+            Ok(ExitCode::SUCCESS)
+        }
         ["gate"] => baseline::gate(&root.join("baseline.tsv"), &measure::counted(&[Family::Ours])?),
         ["baseline"] => baseline::write(&root.join("baseline.tsv"), &measure::counted(&[Family::Ours])?),
         ["profile", program, variant, case] => measure::profile(program, variant, case),
@@ -74,6 +91,7 @@ fn report(root: &Path, effort: Effort) -> Result<ExitCode> {
 #[cfg(feature = "http")]
 fn over_http(root: &Path, effort: Effort) -> Result<ExitCode> {
     let commands = http::commands()?;
+    let ended = ended::table(effort)?;
     let results = http::load(root, effort)?;
     let machine = tools::Machine::here(root)?;
     let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
@@ -81,6 +99,33 @@ fn over_http(root: &Path, effort: Effort) -> Result<ExitCode> {
     document.replace("http-targets", &targets::over_http(&results))?;
     document.replace("http-load", &http::tables(&results))?;
     document.replace("http-commands", &commands)?;
+    document.replace("http-ended", &ended)?;
+    document.save()?;
+    println!("bench: wrote docs/performance.md");
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(all(feature = "http", feature = "plots"))]
+fn large_stores(root: &Path, effort: Effort) -> Result<ExitCode> {
+    let rows = scale::measure(effort, None)?;
+    let machine = tools::Machine::here(root)?;
+    let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
+    document.replace("scale-conditions", &tables::conditions(&machine, effort))?;
+    document.replace("scale-targets", &scale::targets(&rows)?)?;
+    document.replace("scale-tables", &scale::tables(&rows)?)?;
+    scale::plot(&root.join("../docs/performance/scale.svg"), &rows)?;
+    document.save()?;
+    println!("bench: wrote docs/performance.md");
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "http")]
+fn on_one_disk(root: &Path, effort: Effort) -> Result<ExitCode> {
+    let tables = sqlite::tables(effort)?;
+    let machine = tools::Machine::here(root)?;
+    let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
+    document.replace("sqlite-conditions", &tables::conditions(&machine, effort))?;
+    document.replace("sqlite", &tables)?;
     document.save()?;
     println!("bench: wrote docs/performance.md");
     Ok(ExitCode::SUCCESS)

@@ -75,3 +75,68 @@ fn bars(
     root.present()?;
     Ok(())
 }
+
+#[cfg(feature = "http")]
+const STORES: [(&str, RGBColor); 4] = [
+    ("memory", RGBColor(0x1f, 0x5f, 0xa8)),
+    ("SQLite", RGBColor(0x6a, 0xa8, 0x4f)),
+    ("PostgreSQL", RGBColor(0xa0, 0x5a, 0xa0)),
+    ("Redis", RGBColor(0xd9, 0x7a, 0x1c)),
+];
+
+/// Draws what a read (line) and a write (line with dots) cost at each size: both axes by powers of ten.
+#[cfg(feature = "http")]
+pub(super) fn by_size(path: &Path, rows: &[super::scale::Row]) -> Result<()> {
+    lines(path, rows).map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+#[cfg(feature = "http")]
+fn lines(path: &Path, rows: &[super::scale::Row]) -> Result<(), Box<dyn std::error::Error>> {
+    const HEIGHT: i32 = 460;
+    const BOTTOM: i32 = HEIGHT - 50;
+    let root = SVGBackend::new(path, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let text = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
+    let title = "Microseconds for one read (line) and one write (with dots), by the number of sessions";
+    root.draw(&Text::new(title, (10, 10), text(17)))?;
+    let right = LEFT - 30..WIDTH - 40;
+    let x = |sessions: f64| {
+        right.start + ((sessions.log10() - 3.0) / 4.0 * f64::from(right.end - right.start)) as i32
+    };
+    // From a tenth of a microsecond to a tenth of a second.
+    let y = |micros: f64| BOTTOM - ((micros.max(0.1).log10() + 1.0) / 6.0 * f64::from(BOTTOM - TOP)) as i32;
+    let grey = RGBColor(0xdd, 0xdd, 0xdd);
+    for (power, label) in ["0.1", "1", "10", "100", "1,000", "10,000", "100,000"].into_iter().enumerate() {
+        let y = y(10_f64.powi(power as i32 - 1));
+        root.draw(&PathElement::new(vec![(right.start, y), (right.end, y)], grey))?;
+        root.draw(&Text::new(
+            label,
+            (right.start - 8, y),
+            text(12).pos(Pos::new(HPos::Right, VPos::Center)),
+        ))?;
+    }
+    for power in 3..=7 {
+        let x = x(10_f64.powi(power));
+        root.draw(&PathElement::new(vec![(x, TOP), (x, BOTTOM)], grey))?;
+        let label = number(10_f64.powi(power));
+        root.draw(&Text::new(label, (x, BOTTOM + 10), text(12).pos(Pos::new(HPos::Center, VPos::Top))))?;
+    }
+    let mut key = 10;
+    for (name, colour) in STORES {
+        root.draw(&Rectangle::new([(key, 42), (key + 12, 54)], colour.filled()))?;
+        root.draw(&Text::new(name, (key + 16, 41), text(13)))?;
+        key += 40 + 8 * name.len() as i32;
+        let of_store = rows.iter().filter(|row| row.store == name).collect::<Vec<_>>();
+        let points = |of: fn(&super::scale::Row) -> f64| {
+            of_store.iter().map(|row| (x(row.sessions as f64), y(of(row)))).collect::<Vec<_>>()
+        };
+        root.draw(&PathElement::new(points(|row| row.read.median), colour.stroke_width(2)))?;
+        let writes = points(|row| row.write.median);
+        root.draw(&PathElement::new(writes.clone(), colour.stroke_width(1)))?;
+        for point in writes {
+            root.draw(&Circle::new(point, 4, colour.filled()))?;
+        }
+    }
+    root.present()?;
+    Ok(())
+}

@@ -120,6 +120,23 @@ pub(super) fn processor_time(pid: u32) -> Result<f64> {
     Ok(total)
 }
 
+/// The memory, in bytes, that a process and all processes that it has started hold for themselves.
+pub(super) fn resident(pid: u32) -> Result<f64> {
+    let mut pages = 0.0;
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(other) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if other == pid || parent(other) == Some(pid) {
+            let text = std::fs::read_to_string(format!("/proc/{other}/statm")).unwrap_or_default();
+            let figures = text.split_whitespace().filter_map(|figure| figure.parse::<f64>().ok());
+            let figures = figures.collect::<Vec<_>>();
+            // All in memory, without what is shared with others.
+            pages += figures.get(1).unwrap_or(&0.0) - figures.get(2).unwrap_or(&0.0);
+        }
+    }
+    Ok(pages * 4096.0)
+}
+
 fn parent(pid: u32) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
