@@ -3,11 +3,11 @@
 //! A response has a nonce only if the application was told it, and is then never stored; everything else has the same
 //! policy without nonce.
 
-use cloakroom::SystemEntropy;
 use cloakroom::core::csp::Nonce;
 use cloakroom::core::entropy::EntropyError;
 use cloakroom::core::origin::{Fields, Origin};
-use cloakroom::core::security_headers::{Change, ResourcePolicy, Scheme, SecurityHeaders};
+use cloakroom::core::security_headers::{ResourcePolicy, Scheme, SecurityHeaders};
+use cloakroom::{SystemEntropy, add_security_headers, add_vary};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 
 use crate::config::Config;
@@ -60,7 +60,7 @@ impl Protection {
     pub fn apply<B>(&self, response: &mut Response<B>, leave: &Leave) {
         let fields = response.headers_mut();
         self.limit_readers(fields);
-        depend(fields, leave.fields.names());
+        add_vary(fields, leave.fields.names());
         let (set, nonce) = match (&leave.nonce, leave.resource) {
             (Some(nonce), _) => {
                 fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -71,14 +71,7 @@ impl Protection {
                 (wanted.map_or(&self.kept, |(_, set)| set), &self.unused)
             }
         };
-        let own = |name: &'static str| fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-        for change in set.merge(self.scheme, nonce, own) {
-            match change {
-                Change::Set(name, value) => drop(fields.insert(name, said(&value))),
-                Change::Append(name, value) => drop(fields.append(name, said(&value))),
-                Change::Remove(name) => drop(fields.remove(name)),
-            }
-        }
+        add_security_headers(fields, set, self.scheme, nonce);
         keep_from_caches(fields);
     }
 
@@ -100,31 +93,7 @@ impl Protection {
             );
         }
         if named {
-            depend(fields, ["origin"].into_iter());
-        }
-    }
-}
-
-/// A value that the core has written: printable ASCII, so that this cannot fail; if it did, the empty value protects no less
-/// than none.
-fn said(value: &str) -> HeaderValue {
-    let mut value = HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""));
-    // A nonce may be in it.
-    value.set_sensitive(true);
-    value
-}
-
-/// Adds names to `Vary` that are not there yet.
-fn depend(fields: &mut HeaderMap, names: impl Iterator<Item = &'static str>) {
-    for name in names {
-        let mut said =
-            fields.get_all(header::VARY).iter().flat_map(|line| line.as_bytes().split(|&b| b == b','));
-        let there = said.any(|one| {
-            let one = one.trim_ascii();
-            one == b"*" || one.eq_ignore_ascii_case(name.as_bytes())
-        });
-        if !there {
-            fields.append(header::VARY, HeaderValue::from_static(name));
+            add_vary(fields, ["origin"].into_iter());
         }
     }
 }

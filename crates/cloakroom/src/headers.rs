@@ -9,12 +9,13 @@ use std::task::{Context, Poll, ready};
 
 use cloakroom_core::csp::Nonce as Value;
 use cloakroom_core::entropy::Entropy;
-use cloakroom_core::security_headers::{Change, Scheme, SecurityHeaders};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use cloakroom_core::security_headers::{Scheme, SecurityHeaders};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::error::SessionError;
+use crate::fields::add_security_headers;
 use crate::system::SystemEntropy;
 
 /// Adds security headers to every response of the services below it, errors and redirects too: a strict content security
@@ -164,36 +165,13 @@ where
 
 impl Shared {
     fn apply(&self, nonce: &Nonce, headers: &mut HeaderMap) {
-        let own = |name: &'static str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
         let asked = nonce.asked.load(Ordering::Relaxed);
         let set = if asked { &self.headers } else { &self.nonceless };
-        let changes = set.merge(self.scheme, &nonce.value, own);
-        for change in changes {
-            match change {
-                Change::Set(name, value) => {
-                    if let Some(value) = field_value(&value) {
-                        headers.insert(HeaderName::from_static(name), value);
-                    }
-                }
-                Change::Append(name, value) => {
-                    if let Some(value) = field_value(&value) {
-                        headers.append(HeaderName::from_static(name), value);
-                    }
-                }
-                Change::Remove(name) => {
-                    headers.remove(name);
-                }
-            }
-        }
+        add_security_headers(headers, set, self.scheme, &nonce.value);
         if asked {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
     }
-}
-
-/// Printable ASCII by the core's promise, so this is always a value.
-fn field_value(text: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(text).ok()
 }
 
 pin_project! {

@@ -7,6 +7,7 @@ mod erased;
 mod error;
 #[cfg(feature = "axum")]
 mod extract;
+mod fields;
 mod headers;
 mod info;
 mod key;
@@ -46,6 +47,7 @@ pub use self::csrf::{Csrf, CsrfBody, CsrfFuture, CsrfRefused, CsrfService, CsrfT
 pub use self::error::SessionError;
 #[cfg(feature = "axum")]
 pub use self::extract::{Authenticated, RecentLogin};
+pub use self::fields::{add_security_headers, add_vary};
 pub use self::headers::{Nonce, SecurityHeadersFuture, SecurityHeadersLayer, SecurityHeadersService};
 pub use self::info::SessionInfo;
 pub use self::key::Key;

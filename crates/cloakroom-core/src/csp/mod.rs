@@ -14,10 +14,12 @@
 mod assess;
 mod builder;
 mod nonce;
+mod policy;
 mod report;
 mod source;
 
 pub use assess::{Weakness, assess};
-pub use builder::{Csp, CspOptions, REPORT_GROUP, Resource};
+pub use builder::{CspOptions, Resource};
 pub use nonce::{NONCE_LEN, Nonce};
+pub use policy::{Csp, REPORT_GROUP};
 pub use report::{ApiReport, Blocked, Disposition, LegacyReport, REPORTS_MAX, Violation};

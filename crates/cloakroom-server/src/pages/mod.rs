@@ -173,7 +173,8 @@ pub async fn report(request: Request<Incoming>, client: &Client, reports: &CspRe
     if request.method() != Method::POST {
         return plain(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let mut kinds = request.headers().get_all(header::CONTENT_TYPE).iter();
+    let kind = kinds.next().filter(|_| kinds.next().is_none()).map(HeaderValue::as_bytes);
     let status = match reports.admit(kind, client) {
         Err(status) => status,
         Ok(admitted) => {

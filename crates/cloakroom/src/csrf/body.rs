@@ -45,6 +45,8 @@ impl<B: Body<Data = Bytes>> CsrfBody<B> {
                 }
                 Some(frame) => {
                     let seen = match frame.as_ref().map(Frame::data_ref) {
+                        // Any number of frames of no bytes may come, and each of them would be held.
+                        Ok(Some(data)) if data.is_empty() => continue,
                         Ok(Some(data)) => look(Some(data)),
                         Ok(None) => Seen::NotEnough,
                         // Whoever reads it next is told; there is nothing behind it.
@@ -115,5 +117,41 @@ impl<B: Body<Data = Bytes>> Body for CsrfBody<B> {
 impl<B: Body> fmt::Debug for CsrfBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CsrfBody")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// Frames without bytes, and then one with some.
+    struct Empty(u32);
+
+    impl Body for Empty {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0 = self.0.saturating_sub(1);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(if self.0 == 0 { b"a=1" } else { b"" })))))
+        }
+    }
+
+    #[test]
+    fn frames_without_bytes_are_not_held() {
+        let look = |bytes: Option<&[u8]>| match bytes {
+            Some(b"a=1") | None => Seen::Enough,
+            Some(_) => Seen::NotEnough,
+        };
+        let body = CsrfBody::begin(Empty(10_000), look);
+        let State::Begun { read, .. } = cloakroom_testkit::block_on(body).state else {
+            panic!("nothing was read");
+        };
+        assert_eq!(read.len(), 1);
     }
 }

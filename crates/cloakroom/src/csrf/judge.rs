@@ -174,20 +174,6 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Names the fields that an answer depended on.
-pub(super) fn vary(headers: &mut HeaderMap, fields: Fields) {
-    let held = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
-    let held = held.collect::<Vec<_>>().join(",").to_ascii_lowercase();
-    let held: Vec<_> = held.split(',').map(str::trim).collect();
-    let missing: Vec<_> = fields.names().filter(|name| !held.contains(name)).collect();
-    if !missing.is_empty()
-        && !held.contains(&"*")
-        && let Ok(value) = HeaderValue::from_str(&missing.join(", "))
-    {
-        headers.append(header::VARY, value);
-    }
-}
-
 /// What the verdict leaves to be done.
 pub(super) enum Way {
     Straight,

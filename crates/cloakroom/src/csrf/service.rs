@@ -16,8 +16,9 @@ use tower_service::Service;
 
 use super::CsrfShared;
 use super::body::CsrfBody;
-use super::judge::{CsrfRefused, Found, Way, cookies, vary};
+use super::judge::{CsrfRefused, Found, Way, cookies};
 use super::token::{Desk, DeskHandle};
+use crate::fields::add_vary;
 use crate::slot::{Slot, SlotHandle};
 
 /// A service that refuses requests from elsewhere. Made by [`ProtectedLayer`](crate::ProtectedLayer).
@@ -104,7 +105,7 @@ struct End {
 impl End {
     fn apply<B>(&self, response: &mut Response<B>) {
         let headers = response.headers_mut();
-        vary(headers, self.fields);
+        add_vary(headers, self.fields.names());
         let mut send = |cookie: &SetCookie| {
             if let Ok(mut value) = HeaderValue::from_str(cookie.expose()) {
                 value.set_sensitive(true);
