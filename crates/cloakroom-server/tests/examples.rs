@@ -1,12 +1,13 @@
 //! The examples in other languages, behind the real program.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use cloakroom_testkit::browser::{Browser, Page};
+use cloakroom_testkit::servers::free_port;
 
 /// A program that ends with the test.
 struct Running(Child);
@@ -18,8 +19,17 @@ impl Drop for Running {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Whether a server answers there. To be connected is not enough: another test's program has, until it has begun, what this one had
+/// open when it was made, and that may be the socket that found the free port.
+fn answers(port: u16) -> bool {
+    let ask = || {
+        let mut answer = [0; 4];
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        stream.read_exact(&mut answer)?;
+        std::io::Result::Ok(&answer == b"HTTP")
+    };
+    ask().unwrap_or(false)
 }
 
 fn example(path: &str) -> PathBuf {
@@ -37,8 +47,7 @@ fn start(folder: &Path, interpreter: &str, script: &str) -> (Running, Running, S
         .spawn()
         .unwrap_or_else(|error| panic!("{interpreter}: {error}; ./scripts/test installs it"));
     let mut app = Running(app);
-    // The program listens once a connection is accepted; until then it is refused at once.
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while !answers(port) {
         assert_eq!(app.0.try_wait().unwrap(), None, "{script} stopped by itself");
         std::thread::yield_now();
     }
