@@ -34,7 +34,7 @@ pub struct Csp {
 }
 
 impl Default for Csp {
-    /// The strict policy of [`CspOptions::default`].
+    /// The strict policy of [`CspOptions::default`](super::CspOptions).
     fn default() -> Self {
         let mut directives = STRICT.map(|(name, value)| (name.to_owned(), value.to_owned()));
         directives.sort();
