@@ -6,6 +6,7 @@ use crate::client::{Browser, Client, Network, System};
 use crate::clock::Timestamp;
 use crate::record::{Authentication, Body, Level, Next, Previous, Secrets, Subject, Terms};
 use crate::seal::{Digest, PepperId, SealedData, ShortDigest, Slot};
+use crate::store::{Reason, Tombstone};
 
 /// Browsers by their number in a record. Only ever added to at the end.
 const BROWSERS: [Browser; 9] = [
@@ -113,6 +114,16 @@ impl<'a> Reader<'a> {
             authentication: self.option(Self::authentication)?,
             idle_ms: self.number()?,
             absolute: self.time()?,
+        })
+    }
+
+    pub(crate) fn tombstone(&mut self) -> Option<Tombstone> {
+        // Reasons are numbered from 0 here.
+        let code = self.number()?.checked_add(1)?;
+        Some(Tombstone {
+            reason: Reason::from_code(u8::try_from(code).ok()?)?,
+            at: self.time()?,
+            digests: self.list(|reader| reader.array().map(ShortDigest))?,
         })
     }
 
@@ -261,6 +272,13 @@ impl<S: Sink> Writer<S> {
         self.time(*absolute);
     }
 
+    pub(crate) fn tombstone(&mut self, tombstone: &Tombstone) {
+        let Tombstone { reason, at, digests } = tombstone;
+        self.number(u64::from(reason.code()) - 1);
+        self.time(*at);
+        self.list(digests, |writer, digest| writer.raw(&digest.0));
+    }
+
     fn client(&mut self, client: &Client) {
         let Client { browser, system, network } = client;
         self.len(BROWSERS.iter().position(|known| known == browser).unwrap_or_default());
@@ -374,6 +392,15 @@ mod tests {
         )
     }
 
+    fn tombstones() -> impl Strategy<Value = Tombstone> {
+        let digests = prop::collection::vec(any::<[u8; 8]>().prop_map(ShortDigest), 0..=19);
+        (1..=8_u8, any::<u64>(), digests).prop_map(|(code, at, digests)| Tombstone {
+            reason: Reason::from_code(code).unwrap(),
+            at: Timestamp::from_millis(at),
+            digests,
+        })
+    }
+
     proptest! {
         #[test]
         fn a_body_is_written_and_read_as_postcard_would(body in bodies()) {
@@ -397,6 +424,29 @@ mod tests {
             let mut reader = Reader(&bytes);
             let read = reader.body();
             prop_assert_eq!(read.map(|body| (body, reader.0)), expected);
+        }
+
+        #[test]
+        fn a_tombstone_is_written_and_read_as_postcard_would(tombstone in tombstones()) {
+            let mut writer = Writer(Vec::new());
+            writer.tombstone(&tombstone);
+            prop_assert_eq!(&writer.0, &postcard::to_allocvec(&tombstone).unwrap());
+            prop_assert_eq!(Reader(&writer.0).tombstone(), Some(tombstone));
+        }
+
+        #[test]
+        fn what_postcard_refuses_of_a_tombstone_is_refused(
+            tombstone in tombstones(),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = postcard::to_allocvec(&tombstone).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let expected = postcard::take_from_bytes::<Tombstone>(&bytes).ok();
+            let mut reader = Reader(&bytes);
+            let read = reader.tombstone();
+            prop_assert_eq!(read.map(|tombstone| (tombstone, reader.0)), expected);
         }
 
         #[test]

@@ -29,7 +29,7 @@ use std::time::Duration;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::Mac as _;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize as _;
 
 use crate::clock::Timestamp;
 use crate::cookie::{Cookie, SetCookie};
@@ -37,6 +37,7 @@ use crate::engine::Resumed;
 use crate::entropy::{Entropy, EntropyError, draw};
 use crate::seal::{Peppers, keyed};
 use crate::token::Handle;
+use crate::wipe::wiped;
 
 /// Characters in a token.
 pub const CSRF_TOKEN_LEN: usize = 64;
@@ -61,8 +62,10 @@ const VISITOR: &[u8] = b"cloakroom csrf 1 v";
 ///
 /// It belongs into a page or a response body that only the user gets: never into a cookie, a URL or a log.
 /// `Debug` is redacted.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub struct CsrfToken([u8; CSRF_TOKEN_LEN]);
+
+wiped!(CsrfToken, 0; CsrfKey, key; Visitor, 0; VisitorKeys, keys);
 
 impl CsrfToken {
     fn of(mut raw: [u8; RAW_LEN]) -> Self {
@@ -111,10 +114,9 @@ fn join(parts: &[&[u8]]) -> [u8; RAW_LEN] {
 }
 
 /// What issues and verifies the tokens of one session: see [`Resumed::csrf_key`].
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub struct CsrfKey {
     key: [u8; 32],
-    #[zeroize(skip)]
     handle: Handle,
 }
 
@@ -153,7 +155,7 @@ impl fmt::Debug for CsrfKey {
 }
 
 /// A browser without a session, known by the random value of a cookie of its own.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub struct Visitor([u8; 16]);
 
 impl Visitor {
@@ -232,10 +234,9 @@ impl VisitorCookie {
 }
 
 /// The server's keys for the tokens of visitors: one to issue, and those of older peppers that are still accepted.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub struct VisitorKeys {
     keys: Vec<[u8; 32]>,
-    #[zeroize(skip)]
     max_age: Duration,
 }
 

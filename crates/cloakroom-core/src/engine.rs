@@ -15,12 +15,13 @@ use crate::csrf::CsrfKey;
 use crate::data::DataMap;
 use crate::error::EngineError;
 use crate::event::{Event, EventKind};
-use crate::few::{Few, Wiped};
+use crate::few::Few;
 use crate::policy::{ConfigErrors, Policy, Problem};
 use crate::record::{Record, Subject};
 use crate::seal::{DataKey, Pepper, Peppers};
 use crate::store::Reason;
 use crate::token::{Handle, Secret, TOKEN_LEN, Token};
+use crate::wipe::Wiped;
 
 /// Tokens that are looked at in one request; a request with more copies of the cookie is malformed.
 pub const TOKENS_MAX: usize = 4;
@@ -206,6 +207,11 @@ impl Resumed {
     /// Takes the events that have come up.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Whether there are sessions to be ended at once.
+    pub const fn has_endings(&self) -> bool {
+        !self.endings.is_empty()
     }
 
     /// Takes the sessions that are to be ended at once, before the handler runs. Whoever removes one of them reports

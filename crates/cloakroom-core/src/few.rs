@@ -1,7 +1,5 @@
 //! A list that is mostly empty or of one element, and then takes no allocation.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
-
 /// The first element beside the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Few<T> {
@@ -47,16 +45,6 @@ impl<T> Few<T> {
 
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
-    }
-}
-
-/// Bytes that are zeroed when dropped: a token's text as it came.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub(crate) struct Wiped<const N: usize>(pub(crate) [u8; N]);
-
-impl<const N: usize> std::fmt::Debug for Wiped<N> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Wiped(redacted)")
     }
 }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod cipher;
 pub mod client;
 pub mod clock;
 mod codec;
@@ -25,3 +26,4 @@ mod testing;
 pub mod token;
 #[cfg(test)]
 mod vectors;
+mod wipe;

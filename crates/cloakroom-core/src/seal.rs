@@ -15,28 +15,23 @@
 
 use std::fmt;
 
-use aes_gcm::aead::consts::U12;
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::aead::{AeadInOut, KeyInit as _};
-use aes_gcm::aes::Aes256Enc;
-use aes_gcm::{AesGcm, Nonce, Tag};
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize as _;
 
+use crate::cipher::{Cipher, NONCE_LEN, Refused, TAG_LEN};
 use crate::entropy::{Entropy, EntropyError, draw};
 use crate::record::{RECORD_FORMAT, Terms, ValueError};
 use crate::token::{Handle, Secret};
+use crate::wipe::wiped;
 
-const TAG_LEN: usize = 16;
-pub(crate) const NONCE_LEN: usize = 12;
 /// The longest list of bound fields: fixed fields, eight methods and a subject of 255 bytes.
 const BOUND_MAX: usize = 512;
 
-/// AES-256-GCM. The counter mode only ever encrypts, so the keys for the other direction are not made: a third of a key's set-up.
-type Cipher = AesGcm<Aes256Enc, U12>;
+/// The nonce of a wrapped key: a secret wraps once in its life, so it may be constant.
+const WRAPPING: [u8; NONCE_LEN] = [0; NONCE_LEN];
 
 #[derive(Clone, Copy)]
 enum Purpose {
@@ -148,9 +143,9 @@ impl Pepper {
         (self.id != Self::none().id).then(|| self.mac(Purpose::Visitor, &[]))
     }
 
-    fn wrapping_cipher(&self, handle: Handle, secret: &Secret) -> Cipher {
+    fn wrapping_cipher(&self, handle: Handle, secret: &Secret) -> Result<Cipher, Refused> {
         let mut kek = self.mac(Purpose::Wrap, &[handle.as_bytes(), secret.expose()]);
-        let cipher = Cipher::new(&kek.into());
+        let cipher = Cipher::new(&kek);
         kek.zeroize();
         cipher
     }
@@ -269,31 +264,33 @@ impl fmt::Debug for SealedData {
 }
 
 /// The key of a session's data: random, one for the life of a handle, never stored but wrapped.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub(crate) struct DataKey([u8; 32]);
+
+wiped!(DataKey, 0);
 
 /// A seal does not open: the record was changed by something that is not this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tampered;
+
+impl From<Refused> for Tampered {
+    fn from(Refused: Refused) -> Self {
+        Self
+    }
+}
 
 impl DataKey {
     pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Wraps this key for a secret. A secret wraps once in its life, so the nonce may be constant.
+    /// Wraps this key for a secret.
     pub(crate) fn wrap(&self, pepper: &Pepper, secret: &Secret, bound: &Bound) -> Result<Slot, Tampered> {
         let mut wrapped = self.0;
-        let tag = pepper
-            .wrapping_cipher(bound.handle, secret)
-            .encrypt_inout_detached(
-                &Nonce::default(),
-                bound.under(pepper.id).as_slice(),
-                InOutBuf::from(&mut wrapped[..]),
-            )
-            .map_err(|_| Tampered)?;
+        let cipher = pepper.wrapping_cipher(bound.handle, secret)?;
+        let tag = cipher.seal(WRAPPING, bound.under(pepper.id).as_slice(), &mut wrapped)?;
         let digest = pepper.digest(bound.handle, secret);
-        Ok(Slot { pepper: pepper.id, digest, wrapped, tag: tag.into() })
+        Ok(Slot { pepper: pepper.id, digest, wrapped, tag })
     }
 
     pub(crate) fn seal(
@@ -313,10 +310,8 @@ impl DataKey {
         mut text: Vec<u8>,
         nonce: [u8; NONCE_LEN],
     ) -> Result<SealedData, SealError> {
-        let tag = self
-            .cipher()
-            .encrypt_inout_detached(&nonce.into(), &data_context(handle), InOutBuf::from(&mut text[..]))
-            .map_err(|_| SealError::Sealing)?;
+        let seal = |text: &mut [u8]| Cipher::new(&self.0)?.seal(nonce, &data_context(handle), text);
+        let tag = seal(&mut text).map_err(|Refused| SealError::Sealing)?;
         text.extend_from_slice(&tag);
         Ok(SealedData { nonce, text })
     }
@@ -324,14 +319,7 @@ impl DataKey {
     pub(crate) fn open(&self, handle: Handle, sealed: &SealedData) -> Result<Vec<u8>, Tampered> {
         let (text, tag) = sealed.text.split_last_chunk::<TAG_LEN>().ok_or(Tampered)?;
         let mut text = text.to_vec();
-        self.cipher()
-            .decrypt_inout_detached(
-                &sealed.nonce.into(),
-                &data_context(handle),
-                InOutBuf::from(&mut text[..]),
-                &Tag::from(*tag),
-            )
-            .map_err(|_| Tampered)?;
+        Cipher::new(&self.0)?.open(sealed.nonce, &data_context(handle), tag, &mut text)?;
         Ok(text)
     }
 
@@ -340,10 +328,6 @@ impl DataKey {
         let mut mac = keyed(&self.0);
         mac.update(b"cloakroom csrf key");
         mac.finalize().into_bytes().into()
-    }
-
-    fn cipher(&self) -> Cipher {
-        Cipher::new((&self.0).into())
     }
 }
 
@@ -369,15 +353,8 @@ impl Slot {
         bound: &Bound,
     ) -> Result<DataKey, Tampered> {
         let mut key = self.wrapped;
-        pepper
-            .wrapping_cipher(bound.handle, secret)
-            .decrypt_inout_detached(
-                &Nonce::default(),
-                bound.under(self.pepper).as_slice(),
-                InOutBuf::from(&mut key[..]),
-                &Tag::from(self.tag),
-            )
-            .map_err(|_| Tampered)?;
+        let cipher = pepper.wrapping_cipher(bound.handle, secret)?;
+        cipher.open(WRAPPING, bound.under(self.pepper).as_slice(), &self.tag, &mut key)?;
         Ok(DataKey(key))
     }
 }

@@ -7,10 +7,11 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize as _;
 
 use crate::entropy::{Entropy, EntropyError, draw};
 use crate::record::Subject;
+use crate::wipe::wiped;
 
 /// Bytes in a handle.
 pub const HANDLE_LEN: usize = 16;
@@ -109,8 +110,10 @@ impl FromStr for Handle {
 ///
 /// Has no `Display`, `Serialize`, `Copy` or `Hash`; its `Debug` is redacted and its comparison takes
 /// constant time.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub struct Secret([u8; SECRET_LEN]);
+
+wiped!(Secret, 0; TokenText, 0);
 
 impl Secret {
     pub(crate) fn draw(entropy: &dyn Entropy) -> Result<Self, EntropyError> {
@@ -203,7 +206,6 @@ impl fmt::Debug for Token {
 }
 
 /// The characters of a token, zeroed when dropped.
-#[derive(Zeroize, ZeroizeOnDrop)]
 pub struct TokenText([u8; TOKEN_LEN]);
 
 impl TokenText {

@@ -131,7 +131,7 @@ fn tombstones_of_format_1_read_and_write_as_ever() {
     for vector in vectors("tombstone") {
         let encoded = unhex(&vector["encoded"]);
         let tombstone = Tombstone::decode(&encoded).unwrap();
-        assert_eq!(tombstone.encode().unwrap(), encoded);
+        assert_eq!(tombstone.encode(), encoded);
         assert_eq!(hexed(json!(tombstone)), vector["decoded"]);
         assert_eq!(tombstone.reason().name(), text(&vector["reason"]));
     }
@@ -328,7 +328,7 @@ fn tombstones() -> Vec<Value> {
     let vector = |(reason, (_, record, ..)): (Reason, Story)| {
         let tombstone = Tombstone::of(&record, reason, Timestamp::from_millis(1_800_000_123_456));
         json!({
-            "reason": reason.name(), "encoded": hex(&tombstone.encode().unwrap()),
+            "reason": reason.name(), "encoded": hex(&tombstone.encode()),
             "decoded": hexed(json!(tombstone)),
         })
     };

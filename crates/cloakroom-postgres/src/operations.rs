@@ -258,7 +258,7 @@ pub(crate) struct Graves {
 
 impl Graves {
     pub(crate) fn add(&mut self, handle: Handle, tombstone: &Tombstone) -> Result<(), StoreError> {
-        self.bodies.push(tombstone.encode()?);
+        self.bodies.push(tombstone.encode());
         self.at.push(time_in(tombstone.at()));
         self.handles.push(handle);
         Ok(())

@@ -99,7 +99,7 @@ impl Encoded {
     pub(crate) fn new(record: &Record, version: Version) -> Result<Self, RecordError> {
         let body = record.encode()?;
         // The reason and the time are those of the end, when it comes.
-        let tombstone = Tombstone::of(record, Reason::LoggedOut, Timestamp::EPOCH).encode()?;
+        let tombstone = Tombstone::of(record, Reason::LoggedOut, Timestamp::EPOCH).encode();
         let subject = record.subject().map_or("", Subject::as_str);
         let mut after = Vec::with_capacity(27 + subject.len() + tombstone.len() + body.len());
         after.extend_from_slice(&exact(record.created().as_millis()));

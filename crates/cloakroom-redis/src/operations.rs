@@ -201,7 +201,7 @@ impl Operations {
             decimal(lifetime(self.settings.epochs_kept)),
             names.session_prefix(tag),
             names.channel().into_bytes(),
-            Tombstone::bare(reason, now).encode()?,
+            Tombstone::bare(reason, now).encode(),
         ];
         let answer = self.run(&self.scripts.remove_all, tag, keys, arguments, Repeat::Never).await?;
         let mut answer = items(answer)?;

@@ -170,7 +170,7 @@ fn end_anyhow(connection: &Connection, handle: Handle, reason: Reason, at: Times
 }
 
 fn bury(connection: &Connection, handle: Handle, tombstone: &Tombstone) -> Answer<()> {
-    let body = tombstone.encode()?;
+    let body = tombstone.encode();
     execute(
         connection,
         "UPDATE sessions SET ended = 1, subject = NULL, version = 0, seen = 0, created = 0, idle_ms = 0, absolute = 0,

@@ -70,7 +70,11 @@ pub(crate) fn commit(slot: Arc<Slot>, mut loaded: Loaded) -> Commit {
             plan.events.iter().for_each(|event| slot.shared.observe(event));
             Commit::Done(outcome(&slot.shared, &loaded, Ok(plan.cookie)))
         }
-        Ok(first) => Commit::Writing(Box::pin(write(slot, loaded, first))),
+        // A block, because a function's future holds what it was given twice.
+        Ok(mut plan) => Commit::Writing(Box::pin(async move {
+            let written = carry_out(&slot, &mut loaded, &mut plan).await;
+            outcome(&slot.shared, &loaded, written)
+        })),
         Err(error) => Commit::Done(outcome(&slot.shared, &loaded, Err(error))),
     }
 }
@@ -83,11 +87,6 @@ fn plan(
     let now = shared.now()?;
     let Loaded { resumed, changes, .. } = loaded;
     Ok((now, shared.engine.conclude_seen(resumed, changes, changed, now, &*shared.entropy)?))
-}
-
-async fn write(slot: Arc<Slot>, mut loaded: Loaded, first: (Timestamp, Plan)) -> Outcome {
-    let written = carry_out(&slot, &mut loaded, first).await;
-    outcome(&slot.shared, &loaded, written)
 }
 
 fn outcome(
@@ -117,62 +116,88 @@ fn outcome(
     Outcome { cookie, clear, error }
 }
 
+/// Carries the plan out, and after a conflict the one that is made then.
 async fn carry_out(
     slot: &Slot,
     loaded: &mut Loaded,
-    first: (Timestamp, Plan),
+    plan: &mut (Timestamp, Plan),
 ) -> Result<Option<CookieAction>, SessionError> {
-    let shared = &slot.shared;
-    let (engine, store) = (&shared.engine, &shared.store);
-    let mut first = Some(first);
+    let shared = &*slot.shared;
     for _ in 0..TRIES {
-        let (now, plan) = match first.take() {
-            Some(first) => first,
-            None => plan(shared, loaded, None)?,
-        };
-        let resumed = &mut loaded.resumed;
-        let mut cookie = plan.cookie;
-        match plan.write {
-            Write::None => {}
-            Write::Touch { handle, seen } => store.touch(handle, seen).await?,
-            Write::Insert { record, admission } => {
-                let handle = record.handle();
-                match store.insert(record, admission).await? {
-                    Inserted::Inserted { .. } => slot.established(handle),
-                    Inserted::HandleTaken => continue,
-                    Inserted::Superseded | Inserted::CapReached => {
-                        return Err(StoreError::corrupt("an anonymous session was refused admission").into());
-                    }
-                }
-            }
-            Write::Replace { expected, record } => {
-                let handle = record.handle();
-                match (store.replace(expected, record).await?, plan.retry) {
-                    (Replaced::Replaced, _) => {}
-                    // Only housekeeping: somebody else does it, or the next request.
-                    (Replaced::Stale, false) | (Replaced::Gone, false) => return Ok(None),
-                    (Replaced::Stale, true) => match engine.rebase(resumed, store.find(handle).await?)? {
-                        Rebased::Ready => continue,
-                        Rebased::Gone => {
-                            shared.observe(&engine.discarded(resumed, now));
-                            return Ok(None);
-                        }
-                    },
-                    (Replaced::Gone, true) => {
-                        shared.observe(&engine.discarded(resumed, now));
-                        return Ok(None);
-                    }
-                }
+        match write(slot, loaded, plan).await? {
+            Written::Done => {}
+            Written::Dropped => return Ok(None),
+            Written::Again => {
+                *plan = self::plan(shared, loaded, None)?;
+                continue;
             }
         }
+        let (_, plan) = plan;
         if let Some(handle) = plan.recheck {
-            let found = store.find(handle).await?;
-            cookie = cookie.filter(|_| engine.still_offers(resumed, &found));
+            let found = shared.store.find(handle).await?;
+            if !shared.engine.still_offers(&loaded.resumed, &found) {
+                plan.cookie = None;
+            }
         }
         for event in &plan.events {
             shared.observe(event);
         }
-        return Ok(cookie);
+        return Ok(plan.cookie.take());
     }
     Err(SessionError::Conflict)
+}
+
+/// What has become of a write.
+enum Written {
+    Done,
+    /// It was not worth a second try, or its session has ended: nothing else of the plan holds.
+    Dropped,
+    /// Plan again and try again.
+    Again,
+}
+
+async fn write(
+    slot: &Slot,
+    loaded: &mut Loaded,
+    (now, plan): &mut (Timestamp, Plan),
+) -> Result<Written, SessionError> {
+    let shared = &*slot.shared;
+    match std::mem::replace(&mut plan.write, Write::None) {
+        Write::None => Ok(Written::Done),
+        Write::Touch { handle, seen } => {
+            shared.store.touch(handle, seen).await?;
+            Ok(Written::Done)
+        }
+        Write::Insert { record, admission } => {
+            let handle = record.handle();
+            match shared.store.insert(record, admission).await? {
+                Inserted::Inserted { .. } => {
+                    slot.established(handle);
+                    Ok(Written::Done)
+                }
+                Inserted::HandleTaken => Ok(Written::Again),
+                Inserted::Superseded | Inserted::CapReached => {
+                    Err(StoreError::corrupt("an anonymous session was refused admission").into())
+                }
+            }
+        }
+        Write::Replace { expected, record } => {
+            let handle = record.handle();
+            let gone = match (shared.store.replace(expected, record).await?, plan.retry) {
+                (Replaced::Replaced, _) => return Ok(Written::Done),
+                // Only housekeeping: somebody else does it, or the next request.
+                (Replaced::Stale | Replaced::Gone, false) => return Ok(Written::Dropped),
+                (Replaced::Stale, true) => {
+                    let found = shared.store.find(handle).await?;
+                    shared.engine.rebase(&mut loaded.resumed, found)? == Rebased::Gone
+                }
+                (Replaced::Gone, true) => true,
+            };
+            if gone {
+                shared.observe(&shared.engine.discarded(&loaded.resumed, *now));
+                return Ok(Written::Dropped);
+            }
+            Ok(Written::Again)
+        }
+    }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cloakroom_core::clock::Timestamp;
 use cloakroom_core::data::Changes;
 use cloakroom_core::error::EngineError;
 use cloakroom_core::event::{Event, EventKind};
-use cloakroom_core::lifecycle::{Newcomer, Rotation};
+use cloakroom_core::lifecycle::{LogIn, Newcomer, Rotation};
 use cloakroom_core::record::{Level, Proof, Subject};
 use cloakroom_core::store::{Found, Inserted, Reason, RemovedAll, Replaced, Since, StoreError};
 use cloakroom_core::token::Handle;
@@ -79,7 +80,7 @@ impl Login {
     ///
     /// [`SessionError::LoginSuperseded`] and [`SessionError::CapReached`] refuse the login; the presented session has ended all the same.
     /// [`SessionError::Store`]: whoever was logged in is logged out or not, but nobody new is logged in.
-    pub async fn complete(self) -> Result<(), SessionError> {
+    pub async fn complete(mut self) -> Result<(), SessionError> {
         let mut act = self.session.slot.act()?;
         match self.run(&mut act).await {
             Ok(()) => Ok(()),
@@ -87,16 +88,8 @@ impl Login {
         }
     }
 
-    async fn run(self, act: &mut Act) -> Result<(), SessionError> {
-        let (changes, since) = self.session.slot.with(|loaded| {
-            // A request's own "end all sessions" renews its admission.
-            let own = loaded.own_epochs.iter().rev().find(|(subject, _)| *subject == self.subject);
-            Ok((loaded.changes.clone(), own.map_or(self.since, |(_, epoch)| Since::Epoch(*epoch))))
-        })?;
-        let who = Newcomer { subject: self.subject, proof: self.proof, data: self.data };
-        let now = act.shared().now()?;
-        let entropy = Arc::clone(&act.shared().entropy);
-        let mut login = act.shared().engine.log_in(&act.resumed, &changes, who, since, now, &*entropy)?;
+    async fn run(&mut self, act: &mut Act) -> Result<(), SessionError> {
+        let (mut login, now) = self.plan(act)?;
         if !login.end().is_empty() {
             act.end(login.end(), Reason::Superseded).await?;
         }
@@ -107,23 +100,35 @@ impl Login {
         for _ in 0..TRIES {
             match act.shared().store.insert(login.record().clone(), login.admission()).await? {
                 Inserted::Inserted { evicted } => {
-                    let subject = login.record().subject().cloned();
                     act.resumed.logged_in(login, now);
                     let client = act.resumed.facts().client;
                     act.publish_last(|_| {})?;
                     for handle in evicted {
-                        let kind = EventKind::Ended(Reason::Evicted);
-                        let event = Event::new(kind, client, now);
-                        act.shared().observe(&event.of(handle, subject.as_ref()));
+                        let event = Event::new(EventKind::Ended(Reason::Evicted), client, now);
+                        act.shared().observe(&event.of(handle, Some(&self.subject)));
                     }
                     return Ok(());
                 }
                 Inserted::Superseded => return Err(SessionError::LoginSuperseded),
                 Inserted::CapReached => return Err(SessionError::CapReached),
-                Inserted::HandleTaken => login = act.shared().engine.redraw(login, &*entropy)?,
+                Inserted::HandleTaken => login = act.shared().engine.redraw(login, &*act.shared().entropy)?,
             }
         }
         Err(StoreError::unavailable("every new handle was taken").into())
+    }
+
+    fn plan(&mut self, act: &Act) -> Result<(LogIn, Timestamp), SessionError> {
+        let shared = act.shared();
+        let (changes, since) = self.session.slot.with(|loaded| {
+            // A request's own "end all sessions" renews its admission.
+            let own = loaded.own_epochs.iter().rev().find(|(subject, _)| *subject == self.subject);
+            Ok((loaded.changes.clone(), own.map_or(self.since, |(_, epoch)| Since::Epoch(*epoch))))
+        })?;
+        let (proof, data) = (std::mem::take(&mut self.proof), std::mem::take(&mut self.data));
+        let who = Newcomer { subject: self.subject.clone(), proof, data };
+        let now = shared.now()?;
+        let login = shared.engine.log_in(&act.resumed, &changes, who, since, now, &*shared.entropy)?;
+        Ok((login, now))
     }
 }
 

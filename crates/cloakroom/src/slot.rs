@@ -1,15 +1,17 @@
 //! The place beside a request where its session is, once somebody asks for it.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloakroom_core::client::Client;
 use cloakroom_core::clock::{ClockError, Timestamp};
 use cloakroom_core::data::{Changes, DataMap};
-use cloakroom_core::engine::{Activity, Facts, Offered, Resumed};
+use cloakroom_core::engine::{Activity, Facts, Offered, Presented, Resumed};
 use cloakroom_core::event::{Event, EventKind};
 use cloakroom_core::record::{Record, Subject};
-use cloakroom_core::store::{Epoch, Reason};
+use cloakroom_core::store::{Epoch, Found, Reason};
 use cloakroom_core::token::Handle;
 use http::{HeaderValue, Request, header};
 
@@ -77,6 +79,12 @@ pub(crate) enum Closing {
     Loaded(Loaded),
 }
 
+/// How loading goes on.
+enum Loading<'a> {
+    Done(Result<(), SessionError>),
+    Waiting(Pin<Box<dyn Future<Output = Result<(), SessionError>> + Send + 'a>>),
+}
+
 impl Slot {
     pub(crate) fn new<B>(shared: &Arc<Shared>, request: &Request<B>) -> Arc<Self> {
         let head = RequestHead::of(request);
@@ -98,13 +106,77 @@ impl Slot {
 
     /// Looks the presented tokens up and judges them; once a request, whoever asks.
     pub(crate) async fn load(&self) -> Result<(), SessionError> {
+        // What has to be waited for is in a box: beside a store's answer that costs nothing, and the futures of handlers, which
+        // hold this one, stay small.
+        match self.begin_load() {
+            Loading::Done(outcome) => outcome,
+            Loading::Waiting(rest) => rest.await,
+        }
+    }
+
+    /// Loads as far as that goes without waiting: all the way, mostly, where the store answers at once.
+    fn begin_load(&self) -> Loading<'_> {
         match &*self.lock() {
-            State::Loaded(_) => return Ok(()),
-            State::Closed(_) => return Err(SessionError::AfterResponse),
+            State::Loaded(_) => return Loading::Done(Ok(())),
+            State::Closed(_) => return Loading::Done(Err(SessionError::AfterResponse)),
             State::Untouched | State::Failed => {}
         }
-        let client = self.client();
-        let outcome = self.resume(client).await;
+        let facts = Facts { client: self.client(), activity: self.activity };
+        if let Err(error) = self.arrived {
+            return Loading::Done(self.loaded(Err(error.into()), facts));
+        }
+        let presented = self.offered.read();
+        match self.find_at_once(&presented).map(|found| self.judge(&presented, found?, facts)) {
+            Some(Ok(resumed)) if resumed.has_endings() => Loading::Waiting(Box::pin(async move {
+                let ended = self.end(resumed).await;
+                self.loaded(ended, facts)
+            })),
+            Some(outcome) => Loading::Done(self.loaded(outcome, facts)),
+            None => Loading::Waiting(Box::pin(async move {
+                let outcome = self.resume(presented, facts).await;
+                self.loaded(outcome, facts)
+            })),
+        }
+    }
+
+    /// Looks up what was presented, if it is one token or none and the store answers at once.
+    fn find_at_once(&self, presented: &Presented) -> Option<Result<Option<Found>, SessionError>> {
+        let mut handles = presented.handles();
+        match (handles.next(), handles.next()) {
+            (None, _) => Some(Ok(None)),
+            (Some(handle), None) => {
+                Some(self.shared.store.find_at_once(handle)?.map(Some).map_err(SessionError::from))
+            }
+            (Some(_), Some(_)) => None,
+        }
+    }
+
+    async fn resume(&self, presented: Presented, facts: Facts) -> Result<Resumed, SessionError> {
+        // Nearly always one, for which no list is made.
+        let mut handles = presented.handles();
+        let first = match handles.next() {
+            Some(handle) => Some(self.shared.store.find(handle).await?),
+            None => None,
+        };
+        let mut others = Vec::new();
+        for handle in handles {
+            others.push(self.shared.store.find(handle).await?);
+        }
+        let resumed = self.judge(&presented, first.into_iter().chain(others), facts)?;
+        if resumed.has_endings() { self.end(resumed).await } else { Ok(resumed) }
+    }
+
+    fn judge(
+        &self,
+        presented: &Presented,
+        found: impl IntoIterator<Item = Found>,
+        facts: Facts,
+    ) -> Result<Resumed, SessionError> {
+        Ok(self.shared.engine.resume(presented, found, facts, self.shared.now()?)?)
+    }
+
+    /// Notes what the look-up has come to.
+    fn loaded(&self, outcome: Result<Resumed, SessionError>, facts: Facts) -> Result<(), SessionError> {
         let mut state = self.lock();
         match outcome {
             Ok(_) if matches!(&*state, State::Loaded(_)) => Ok(()),
@@ -129,32 +201,15 @@ impl Slot {
                     *state = State::Failed;
                 }
                 let at = self.arrived.unwrap_or_default();
-                self.shared.report(&error, Event::new(EventKind::SetupFailed, client, at));
+                self.shared.report(&error, Event::new(EventKind::SetupFailed, facts.client, at));
                 Err(error)
             }
         }
     }
 
-    async fn resume(&self, client: Client) -> Result<Resumed, SessionError> {
+    /// Ends the sessions that the verdict ends.
+    async fn end(&self, mut resumed: Resumed) -> Result<Resumed, SessionError> {
         let shared = &self.shared;
-        self.arrived?;
-        let presented = self.offered.read();
-        let mut handles = presented.handles();
-        // Nearly always one, for which no list is made.
-        let first = match handles.next() {
-            Some(handle) => Some(match shared.store.find_at_once(handle) {
-                Some(found) => found?,
-                None => shared.store.find(handle).await?,
-            }),
-            None => None,
-        };
-        let mut others = Vec::new();
-        for handle in handles {
-            others.push(shared.store.find(handle).await?);
-        }
-        let facts = Facts { client, activity: self.activity };
-        let found = first.into_iter().chain(others);
-        let mut resumed = shared.engine.resume(&presented, found, facts, shared.now()?)?;
         for (handle, reason) in resumed.take_endings() {
             let now = shared.now()?;
             if let Some(record) = shared.store.remove(handle, reason, now).await? {

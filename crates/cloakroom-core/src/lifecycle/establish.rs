@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use zeroize::ZeroizeOnDrop;
-
+use crate::cipher::NONCE_LEN;
 use crate::client::Client;
 use crate::clock::{Timestamp, millis};
 use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::record::{Body, Proof, Record, Secrets, Subject, Terms, Version};
-use crate::seal::{Bound, DataKey, NONCE_LEN, Pepper};
+use crate::seal::{Bound, DataKey, Pepper};
 use crate::token::{HANDLE_LEN, Handle, SECRET_LEN, Secret, Token};
+use crate::wipe::wiped;
 
 /// A session that is about to be made.
 ///
@@ -95,8 +95,9 @@ pub(crate) fn seal(
 }
 
 /// Random bytes, zeroed when dropped.
-#[derive(ZeroizeOnDrop)]
 struct Drawn([u8; HANDLE_LEN + SECRET_LEN + 32 + NONCE_LEN]);
+
+wiped!(Drawn, 0);
 
 impl Default for Drawn {
     fn default() -> Self {

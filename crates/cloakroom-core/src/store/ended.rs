@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::record::{Record, RecordError};
+use crate::codec::{Reader, Writer};
+use crate::record::{RECORD_FORMAT, Record, RecordError};
 use crate::seal::ShortDigest;
 
 /// Why a session ended.
@@ -127,14 +128,11 @@ impl Tombstone {
     }
 
     /// The bytes to store.
-    ///
-    /// # Errors
-    ///
-    /// [`RecordError::Broken`] if it cannot be encoded.
-    pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        let mut bytes = Vec::with_capacity(24 + 8 * self.digests.len());
-        bytes.push(crate::record::RECORD_FORMAT);
-        postcard::to_extend(self, bytes).map_err(|_| RecordError::Broken)
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer(Vec::with_capacity(24 + 8 * self.digests.len()));
+        writer.0.push(RECORD_FORMAT);
+        writer.tombstone(self);
+        writer.0
     }
 
     /// Reads a tombstone back.
@@ -144,11 +142,12 @@ impl Tombstone {
     /// [`RecordError`] if the bytes are of a newer format or do not decode.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let (&format, rest) = bytes.split_first().ok_or(RecordError::Broken)?;
-        if format != crate::record::RECORD_FORMAT {
+        if format != RECORD_FORMAT {
             return Err(RecordError::Format(format));
         }
-        let (tombstone, rest) = postcard::take_from_bytes::<Self>(rest).map_err(|_| RecordError::Broken)?;
-        if !rest.is_empty() || tombstone.digests.len() > DIGESTS_MAX {
+        let mut reader = Reader(rest);
+        let tombstone = reader.tombstone().ok_or(RecordError::Broken)?;
+        if !reader.0.is_empty() || tombstone.digests.len() > DIGESTS_MAX {
             return Err(RecordError::Broken);
         }
         Ok(tombstone)

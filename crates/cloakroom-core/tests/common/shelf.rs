@@ -27,9 +27,7 @@ impl Shelf {
             Some(Row::Live { version, seen, body }) => {
                 Found::Live(Record::decode(handle, *version, *seen, body).unwrap())
             }
-            Some(Row::Ended(tombstone)) => {
-                Found::Ended(Tombstone::decode(&tombstone.encode().unwrap()).unwrap())
-            }
+            Some(Row::Ended(tombstone)) => Found::Ended(Tombstone::decode(&tombstone.encode()).unwrap()),
             None => Found::Absent,
         }
     }

@@ -321,7 +321,7 @@ impl Store for Model {
             && let Some(Entry::Ended(old)) = state.entries.get(&key)
         {
             // There is no other way to a tombstone with another reason: bytes are format, reason, time, digests.
-            let mut bytes = old.encode().unwrap();
+            let mut bytes = old.encode();
             let reason = bytes.get_mut(1).unwrap();
             *reason = u8::from(*reason == 0);
             state.entries.insert(key, Entry::Ended(Tombstone::decode(&bytes).unwrap()));
