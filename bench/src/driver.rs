@@ -29,7 +29,7 @@ use anyhow::{Result, bail};
 
 use self::measure::{Effort, Family};
 
-const USAGE: &str = "usage: bench quick | full | http EFFORT | sqlite EFFORT | gateway EFFORT | scale EFFORT [STORE] | gate | baseline | profile PROGRAM VARIANT CASE
+const USAGE: &str = "usage: bench quick | full | http EFFORT | sqlite EFFORT | gateway EFFORT | scale MOST [STORE] | gate | baseline | profile PROGRAM VARIANT CASE
 Started by scripts/bench, which builds what each of them needs.";
 
 /// Carries out one command; exit code 1 means that the gate found something.
@@ -50,11 +50,11 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         #[cfg(feature = "http")]
         ["gateway", effort] => before_applications(root, Effort::parse(effort)?),
         #[cfg(all(feature = "http", feature = "plots"))]
-        ["scale", effort] => large_stores(root, Effort::parse(effort)?),
+        ["scale", most] => large_stores(root, most.parse()?),
         #[cfg(all(feature = "http", feature = "plots"))]
-        ["scale", effort, store] => {
+        ["scale", most, store] => {
             // Only shown: the page holds all stores of one run.
-            let rows = scale::measure(Effort::parse(effort)?, Some(store))?;
+            let rows = scale::measure(most.parse()?, Some(store))?;
             println!("{}\n{}", scale::targets(&rows)?, scale::tables(&rows)?);
             Ok(ExitCode::SUCCESS)
         }
@@ -74,8 +74,9 @@ fn report(root: &Path, effort: Effort) -> Result<ExitCode> {
     let machine = tools::Machine::here(root)?;
 
     let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
-    document.replace("in-process-conditions", &tables::conditions(&machine, effort))?;
-    document.replace("in-process-targets", &targets::in_process(&results, &live))?;
+    document.replace("in-process-conditions", &tables::conditions(&machine, effort.name()))?;
+    document
+        .replace("in-process-targets", &targets::in_process(&results, &live, tools::crates_added(root)?))?;
     document.replace("in-process-instructions", &tables::instructions(&results))?;
     document.replace("in-process-time", &tables::time(&results))?;
     document.replace("in-process-allocations", &tables::allocations(&results))?;
@@ -95,7 +96,7 @@ fn over_http(root: &Path, effort: Effort) -> Result<ExitCode> {
     let results = http::load(root, effort)?;
     let machine = tools::Machine::here(root)?;
     let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
-    document.replace("http-conditions", &tables::conditions(&machine, effort))?;
+    document.replace("http-conditions", &tables::conditions(&machine, effort.name()))?;
     document.replace("http-targets", &targets::over_http(&results))?;
     document.replace("http-load", &http::tables(&results))?;
     document.replace("http-commands", &commands)?;
@@ -106,11 +107,14 @@ fn over_http(root: &Path, effort: Effort) -> Result<ExitCode> {
 }
 
 #[cfg(all(feature = "http", feature = "plots"))]
-fn large_stores(root: &Path, effort: Effort) -> Result<ExitCode> {
-    let rows = scale::measure(effort, None)?;
+fn large_stores(root: &Path, most: usize) -> Result<ExitCode> {
+    let rows = scale::measure(most, None)?;
     let machine = tools::Machine::here(root)?;
     let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
-    document.replace("scale-conditions", &tables::conditions(&machine, effort))?;
+    document.replace(
+        "scale-conditions",
+        &tables::conditions(&machine, &format!("up to {} sessions", stats::number(most as f64))),
+    )?;
     document.replace("scale-targets", &scale::targets(&rows)?)?;
     document.replace("scale-tables", &scale::tables(&rows)?)?;
     scale::plot(&root.join("../docs/performance/scale.svg"), &rows)?;
@@ -124,7 +128,7 @@ fn on_one_disk(root: &Path, effort: Effort) -> Result<ExitCode> {
     let tables = sqlite::tables(effort)?;
     let machine = tools::Machine::here(root)?;
     let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
-    document.replace("sqlite-conditions", &tables::conditions(&machine, effort))?;
+    document.replace("sqlite-conditions", &tables::conditions(&machine, effort.name()))?;
     document.replace("sqlite", &tables)?;
     document.save()?;
     println!("bench: wrote docs/performance.md");
@@ -136,7 +140,7 @@ fn before_applications(root: &Path, effort: Effort) -> Result<ExitCode> {
     let table = gateway::table(root, effort)?;
     let machine = tools::Machine::here(root)?;
     let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
-    document.replace("gateway-conditions", &tables::conditions(&machine, effort))?;
+    document.replace("gateway-conditions", &tables::conditions(&machine, effort.name()))?;
     document.replace("gateway-load", &table)?;
     document.save()?;
     println!("bench: wrote docs/performance.md");

@@ -34,8 +34,8 @@ impl Effort {
 
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Quick => "quick",
-            Self::Full => "full",
+            Self::Quick => "quick run",
+            Self::Full => "full run",
         }
     }
 

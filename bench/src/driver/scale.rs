@@ -23,7 +23,6 @@ use cloakroom_sqlite::SqliteStore;
 use cloakroom_testkit::servers::{Postgres, PostgresSettings, Redis};
 use tokio::task::JoinHandle;
 
-use super::measure::Effort;
 use super::stats::Spread;
 
 pub(super) use self::report::{tables, targets};
@@ -91,21 +90,19 @@ impl Wait {
 }
 
 /// Fills and measures all stores.
-pub(super) fn measure(effort: Effort, only: Option<&str>) -> Result<Vec<Row>> {
+pub(super) fn measure(most: usize, only: Option<&str>) -> Result<Vec<Row>> {
     let wanted = |name: &str| only.is_none_or(|only| only == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut rows = Vec::new();
         let before = resident()?;
-        let memory =
-            Bed { name: "memory", sizes: sizes(effort, 10_000_000), reopens: false, clears_itself: false };
+        let memory = Bed { name: "memory", sizes: sizes(most), reopens: false, clears_itself: false };
         let bytes = |handles: usize| Ok(resident()? - before - 16.0 * handles as f64);
         if wanted(memory.name) {
             memory.measure(&mut rows, async || Ok(MemoryStore::with_capacity(30_000_000)), bytes).await?;
         }
 
-        let sqlite =
-            Bed { name: "SQLite", sizes: sizes(effort, 10_000_000), reopens: true, clears_itself: false };
+        let sqlite = Bed { name: "SQLite", sizes: sizes(most), reopens: true, clears_itself: false };
         if wanted(sqlite.name) {
             let folder = tempfile::tempdir()?;
             let file = folder.path().join("scale.db");
@@ -113,8 +110,7 @@ pub(super) fn measure(effort: Effort, only: Option<&str>) -> Result<Vec<Row>> {
             sqlite.measure(&mut rows, async || Ok(SqliteStore::open(&file)?), bytes).await?;
         }
 
-        let postgres =
-            Bed { name: "PostgreSQL", sizes: sizes(effort, 1_000_000), reopens: true, clears_itself: false };
+        let postgres = Bed { name: "PostgreSQL", sizes: sizes(most), reopens: true, clears_itself: false };
         if wanted(postgres.name) {
             let server = Postgres::start(PostgresSettings::new().fleeting());
             let options = PostgresOptions::parse(&server.url())?;
@@ -123,8 +119,7 @@ pub(super) fn measure(effort: Effort, only: Option<&str>) -> Result<Vec<Row>> {
             postgres.measure(&mut rows, async || Ok(options.clone().connect().await?), bytes).await?;
         }
 
-        let redis =
-            Bed { name: "Redis", sizes: sizes(effort, 10_000_000), reopens: true, clears_itself: true };
+        let redis = Bed { name: "Redis", sizes: sizes(most), reopens: true, clears_itself: true };
         if wanted(redis.name) {
             let server = Redis::start(&[]);
             let options = RedisOptions::parse(&server.url())?;
@@ -136,9 +131,8 @@ pub(super) fn measure(effort: Effort, only: Option<&str>) -> Result<Vec<Row>> {
     })
 }
 
-fn sizes(effort: Effort, most: usize) -> Vec<usize> {
+fn sizes(most: usize) -> Vec<usize> {
     let all = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
-    let most = if effort == Effort::Full { most } else { 100_000 };
     all.into_iter().filter(|size| *size <= most).collect()
 }
 

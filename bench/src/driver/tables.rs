@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::measure::{Effort, Live, Over, Results};
+use super::measure::{Live, Over, Results};
 use super::stats::{Spread, number};
 use super::tools::Machine;
 use crate::case::CASES;
@@ -18,12 +18,12 @@ pub(super) const COLUMNS: [&str; 7] = [
     "actix-session",
 ];
 
-pub(super) fn conditions(machine: &Machine, effort: Effort) -> String {
+/// When and on what it was measured; `run` says how much of it.
+pub(super) fn conditions(machine: &Machine, run: &str) -> String {
     let Machine { date, processor, cores, memory_gib, system, load, tools, commit, versions } = machine;
     format!(
-        "Measured {date} at `{commit}`, {} run. {cores} cores of {processor}, {memory_gib} GiB, {system}; \
-         load average {load} when it ended. {tools}. {versions}.",
-        effort.name()
+        "Measured {date} at `{commit}`, {run}. {cores} cores of {processor}, {memory_gib} GiB, {system}; \
+         load average {load} when it ended. {tools}. {versions}."
     )
 }
 

@@ -17,7 +17,7 @@ struct Target {
 }
 
 /// The goals that need no socket.
-pub(super) fn in_process(results: &Results, live: &[Live]) -> String {
+pub(super) fn in_process(results: &Results, live: &[Live], crates: usize) -> String {
     let instructions = |variant, case| Some(results.over(variant, case)?.instructions);
     let time = |variant, case| Some(results.over(variant, case)?.spread().median);
     let allocations = |variant, case| Some(results.over(variant, case)?.allocations);
@@ -38,10 +38,15 @@ pub(super) fn in_process(results: &Results, live: &[Live]) -> String {
             2,
         );
     }
-    for (case, must, aim) in
-        [("no-cookie", 9.0, 7.0), ("untouched", 9.0, 7.0), ("read-one", 12.0, 8.0), ("write-one", 20.0, 13.0)]
-    {
-        target(format!("allocations, {case}"), must, aim, allocations(OURS, case), 0);
+    for (case, must, aim, keys) in [
+        ("no-cookie", 9.0, 7.0, 0.0),
+        ("untouched", 9.0, 7.0, 0.0),
+        ("read-one", 12.0, 8.0, 2.0),
+        ("write-one", 20.0, 13.0, 3.0),
+    ] {
+        // The AES library takes the memory of a key from C's allocator, past the one that counts.
+        let is = allocations(OURS, case).map(|counted| counted + keys);
+        target(format!("allocations, {case}, keys of AES included"), must, aim, is, 0);
     }
     let is = ratio(instructions(OURS, "malformed-untouched"), instructions(OURS, "untouched"));
     target("instructions, malformed cookie, of our own untouched".to_owned(), 1.0, 1.0, is, 2);
@@ -51,6 +56,7 @@ pub(super) fn in_process(results: &Results, live: &[Live]) -> String {
         let what = format!("live bytes a session in memory, of {}", number(live.sessions as f64));
         target(what, 400.0, 300.0, Some(live.bytes), 0);
     }
+    target("crates beside those of axum and tokio".to_owned(), 25.0, 15.0, Some(crates as f64), 0);
     table(&targets)
 }
 

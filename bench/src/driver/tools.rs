@@ -1,5 +1,6 @@
 //! Other programs, and the machine.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,6 +20,40 @@ pub(super) fn sibling(name: &str) -> Result<PathBuf> {
     let path = here.with_file_name(name);
     ensure!(path.is_file(), "{name} is not built: start this through scripts/bench");
     Ok(path)
+}
+
+/// How many crates the smallest application has because of Cloakroom, Cloakroom's own among them.
+pub(super) fn crates_added(root: &Path) -> Result<usize> {
+    let tree = [
+        "tree",
+        "--locked",
+        "--package",
+        "axum-hello",
+        "--edges",
+        "normal",
+        "--prefix",
+        "depth",
+        "--no-dedupe",
+    ];
+    let output = Command::new("cargo").args(tree).current_dir(root.join("..")).output().context("cargo")?;
+    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let (mut ours, mut others, mut below_ours) = (HashSet::new(), HashSet::new(), false);
+    let text = String::from_utf8(output.stdout)?;
+    for line in text.lines() {
+        let depth = line.bytes().take_while(u8::is_ascii_digit).count();
+        let (depth, name) = line.split_at(depth);
+        if depth == "1" {
+            below_ours = name.starts_with("cloakroom ");
+        }
+        let name = name.split(" (").next().unwrap_or_default();
+        if below_ours {
+            ours.insert(name)
+        } else {
+            others.insert(name)
+        };
+    }
+    ensure!(!ours.is_empty() && !others.is_empty(), "cargo tree has another form than expected");
+    Ok(ours.difference(&others).count())
 }
 
 /// The first line that a command prints.
