@@ -15,6 +15,8 @@ mod plot;
 mod scale;
 #[cfg(feature = "http")]
 mod server;
+#[cfg(all(feature = "http", feature = "plots"))]
+mod space;
 #[cfg(feature = "http")]
 mod sqlite;
 mod stats;
@@ -29,7 +31,7 @@ use anyhow::{Result, bail};
 
 use self::measure::{Effort, Family};
 
-const USAGE: &str = "usage: bench quick | full | http EFFORT | sqlite EFFORT | gateway EFFORT | scale MOST [STORE] | gate | baseline | profile PROGRAM VARIANT CASE
+const USAGE: &str = "usage: bench quick | full | http EFFORT | sqlite EFFORT | gateway EFFORT | scale MOST [STORE] | space | gate | baseline | profile PROGRAM VARIANT CASE
 Started by scripts/bench, which builds what each of them needs.";
 
 /// Carries out one command; exit code 1 means that the gate found something.
@@ -49,6 +51,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         ["sqlite", effort] => on_one_disk(root, Effort::parse(effort)?),
         #[cfg(feature = "http")]
         ["gateway", effort] => before_applications(root, Effort::parse(effort)?),
+        #[cfg(all(feature = "http", feature = "plots"))]
+        ["space"] => space_of_sessions(root),
         #[cfg(all(feature = "http", feature = "plots"))]
         ["scale", most] => large_stores(root, most.parse()?),
         #[cfg(all(feature = "http", feature = "plots"))]
@@ -118,6 +122,16 @@ fn large_stores(root: &Path, most: usize) -> Result<ExitCode> {
     document.replace("scale-targets", &scale::targets(&rows)?)?;
     document.replace("scale-tables", &scale::tables(&rows)?)?;
     scale::plot(&root.join("../docs/performance/scale.svg"), &rows)?;
+    document.save()?;
+    println!("bench: wrote docs/performance.md");
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(all(feature = "http", feature = "plots"))]
+fn space_of_sessions(root: &Path) -> Result<ExitCode> {
+    let tables = space::tables()?;
+    let mut document = document::Document::open(&root.join("../docs/performance.md"))?;
+    document.replace("space", &tables)?;
     document.save()?;
     println!("bench: wrote docs/performance.md");
     Ok(ExitCode::SUCCESS)

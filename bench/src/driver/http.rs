@@ -36,8 +36,8 @@ fn variants() -> impl Iterator<Item = String> {
 /// The servers that the stores need, in a folder that ends with them.
 pub(super) struct Stores {
     folder: tempfile::TempDir,
-    redis: Redis,
-    postgres: Postgres,
+    pub(super) redis: Redis,
+    pub(super) postgres: Postgres,
 }
 
 impl Stores {
@@ -82,7 +82,7 @@ impl Stores {
     }
 }
 
-fn start(variant: &str, stores: &Stores) -> Result<Server> {
+pub(super) fn start(variant: &str, stores: &Stores) -> Result<Server> {
     let theirs = variant.starts_with("tower-sessions") && !variant.ends_with("memory");
     let program = sibling(if theirs { "serve-peer" } else { "serve" })?;
     Server::start(Command::new(program).arg(variant).arg(stores.place(variant)))

@@ -262,8 +262,13 @@ impl Draw {
     }
 }
 
+/// A session as a login leaves it.
+pub(super) fn sample() -> Result<Record> {
+    Draw::Lasting.record("user-0000001")
+}
+
 /// The payload of the other measurements, as it is sealed: four keys in their order, with their JSON texts.
-fn data() -> Vec<u8> {
+pub(super) fn data() -> Vec<u8> {
     let csrf = format!("{:?}", crate::payload::csrf());
     let entries = [
         ("csrf", csrf.as_str()),
