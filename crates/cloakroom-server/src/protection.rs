@@ -6,8 +6,8 @@
 use cloakroom::core::csp::Nonce;
 use cloakroom::core::entropy::EntropyError;
 use cloakroom::core::origin::{Fields, Origin};
-use cloakroom::core::security_headers::{ResourcePolicy, Scheme, SecurityHeaders};
-use cloakroom::{SystemEntropy, add_security_headers, add_vary};
+use cloakroom::core::security_headers::{ResourcePolicy, Scheme};
+use cloakroom::{PreparedSecurityHeaders, SystemEntropy, add_vary};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 
 use crate::config::Config;
@@ -27,11 +27,10 @@ pub struct Leave {
 /// Puts the headers on.
 #[derive(Debug)]
 pub struct Protection {
-    scheme: Scheme,
-    fresh: SecurityHeaders,
+    fresh: PreparedSecurityHeaders,
     /// Without nonce: as configured, and for each resource policy that a route can have.
-    kept: SecurityHeaders,
-    kept_for: [(ResourcePolicy, SecurityHeaders); 3],
+    kept: PreparedSecurityHeaders,
+    kept_for: [(ResourcePolicy, PreparedSecurityHeaders); 3],
     /// Handed in where none is used.
     unused: Nonce,
     /// Who may read responses with the user's cookies: the site, and whom it trusts.
@@ -46,12 +45,14 @@ impl Protection {
     /// [`EntropyError`] if no randomness is to be had.
     pub fn new(config: &Config) -> Result<Self, EntropyError> {
         let all = [ResourcePolicy::CrossOrigin, ResourcePolicy::SameSite, ResourcePolicy::SameOrigin];
+        let scheme = if config.https { Scheme::Https } else { Scheme::Http };
+        let unused = Nonce::draw(&SystemEntropy)?;
+        let prepared = |set| PreparedSecurityHeaders::new(set, scheme, &unused);
         Ok(Self {
-            scheme: if config.https { Scheme::Https } else { Scheme::Http },
-            fresh: config.headers.clone(),
-            kept: config.headers.without_nonce(None),
-            kept_for: all.map(|policy| (policy, config.headers.without_nonce(Some(policy)))),
-            unused: Nonce::draw(&SystemEntropy)?,
+            fresh: prepared(config.headers.clone()),
+            kept: prepared(config.headers.without_nonce(None)),
+            kept_for: all.map(|policy| (policy, prepared(config.headers.without_nonce(Some(policy))))),
+            unused,
             readers: config.origins.iter().chain(&config.csrf.trusted).cloned().collect(),
         })
     }
@@ -71,7 +72,7 @@ impl Protection {
                 (wanted.map_or(&self.kept, |(_, set)| set), &self.unused)
             }
         };
-        add_security_headers(fields, set, self.scheme, nonce);
+        set.apply(fields, nonce);
         keep_from_caches(fields);
     }
 

@@ -47,7 +47,7 @@ pub use self::csrf::{Csrf, CsrfBody, CsrfFuture, CsrfRefused, CsrfService, CsrfT
 pub use self::error::SessionError;
 #[cfg(feature = "axum")]
 pub use self::extract::{Authenticated, RecentLogin};
-pub use self::fields::{add_security_headers, add_vary};
+pub use self::fields::{PreparedSecurityHeaders, add_security_headers, add_vary};
 pub use self::headers::{Nonce, SecurityHeadersFuture, SecurityHeadersLayer, SecurityHeadersService};
 pub use self::info::SessionInfo;
 pub use self::key::Key;
