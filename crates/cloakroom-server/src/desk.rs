@@ -1,7 +1,11 @@
 //! The desk: what happens to a request that was let in. Own pages are served, everything else goes to the application.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cloakroom::core::client::Client;
@@ -12,6 +16,7 @@ use cloakroom::{CspReports, Event, EventKind, Observer, Reason, Session, Session
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tower_service::Service;
 
 use crate::body::Stream;
 use crate::config::Config;
@@ -21,7 +26,7 @@ use crate::forwarded::{self, Proto};
 use crate::headers;
 use crate::obey::{self, Disobeyed};
 use crate::pages;
-use crate::protocol::commands::{self, Context, Kind};
+use crate::protocol::commands::{self, Kind};
 use crate::protocol::outbound::{Outbound, Who};
 use crate::routes::{Require, SessionUse, is_own};
 use crate::tunnel;
@@ -49,6 +54,21 @@ struct Shared {
     upstream_timeout: Duration,
     proto: Proto,
     gateway_secret: Option<HeaderValue>,
+}
+
+impl Service<Request<Incoming>> for Desk {
+    type Response = Response<Stream>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Stream>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let desk = self.clone();
+        Box::pin(async move { Ok(desk.serve(request).await) })
+    }
 }
 
 /// Why there is no response of the application: the client is told the status, the log the rest.
@@ -225,7 +245,7 @@ impl Desk {
             return Err(Failure::Switch);
         }
         let subject = session.and_then(Session::subject);
-        let context = Context {
+        let context = commands::Context {
             method: &method,
             session: ask.route.session,
             login_callback: ask.route.login_callback,

@@ -1,9 +1,6 @@
 //! The edge: judges a request's head before anything else looks at it, and sees every request to its end.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use cloakroom::core::client::Client;
@@ -14,17 +11,20 @@ use cloakroom::core::entropy::EntropyError;
 use cloakroom::core::origin::{
     Field, Fields, Forgery, Judgement, Loading, Request as Judged, Site, Verdict, Why,
 };
-use cloakroom::{Activity, Event, EventKind, RequestHead, SessionLayer, SystemClock, SystemEntropy};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use cloakroom::{
+    Activity, Event, EventKind, RequestHead, SessionLayer, SessionService, SystemClock, SystemEntropy,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
-use tower::util::BoxCloneSyncService;
-use tower::{Layer as _, Service as _};
+use tower::Layer as _;
+use tower_service::Service as _;
 
 use crate::body::Stream;
 use crate::config::{Config, Enforcement};
 use crate::csrf::Tokens;
 use crate::desk::Desk;
+use crate::errand::Errand;
 use crate::forwarded::{self, TrustedProxies};
 use crate::headers::{self, Limits};
 use crate::open::Opened;
@@ -32,6 +32,10 @@ use crate::pages;
 use crate::path::Normal;
 use crate::protection::{Leave, Protection};
 use crate::routes::{Route, Routes, SessionUse, is_own};
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// What is known of a request once its head was judged. Travels beside it.
 #[derive(Clone, Debug)]
@@ -77,12 +81,10 @@ pub fn activity(head: RequestHead<'_>) -> Activity {
 
 /// The gateway as a whole: from a connection's request to its response.
 #[derive(Clone)]
-pub struct Edge {
-    shared: Arc<Shared>,
-    service: BoxCloneSyncService<Request<Incoming>, Response<Stream>, Infallible>,
-}
+pub struct Edge(Arc<Shared>);
 
 struct Shared {
+    service: SessionService<Desk>,
     sessions: SessionLayer,
     routes: Routes,
     limits: Limits,
@@ -96,7 +98,7 @@ struct Shared {
 
 impl std::fmt::Debug for Edge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Edge").field("sessions", &self.shared.sessions).finish_non_exhaustive()
+        f.debug_struct("Edge").field("sessions", &self.0.sessions).finish_non_exhaustive()
     }
 }
 
@@ -117,16 +119,14 @@ impl Edge {
             config.upstream_timeout,
         );
         let desk = Desk::new(&config, &sessions, tokens, Arc::clone(&opened.clock));
-        let service = sessions.layer(tower::service_fn(move |request| {
-            let desk = desk.clone();
-            async move { Ok::<_, Infallible>(desk.serve(request).await) }
-        }));
+        let service = sessions.layer(desk);
         let protection = Protection::new(&config)?;
         let mut origins = config.origins.into_iter();
         let csrf = config.csrf;
         let site =
             origins.next().map(|own| Site::new(own).trusting(origins).trusting(csrf.trusted).mode(csrf.mode));
         let shared = Shared {
+            service,
             sessions,
             routes: config.routes,
             limits: config.limits,
@@ -136,30 +136,26 @@ impl Edge {
             protection,
             flights,
         };
-        Ok((Self { shared: Arc::new(shared), service: BoxCloneSyncService::new(service) }, landed))
+        Ok((Self(Arc::new(shared)), landed))
     }
 
     /// Puts the security headers onto a response that did not come by here.
     #[must_use = "this returns the protected response"]
     pub fn protect(&self, mut response: Response<Stream>) -> Response<Stream> {
-        self.shared.protection.apply(&mut response, &Leave::default());
+        self.0.protection.apply(&mut response, &Leave::default());
         response
     }
 
     /// Serves a request. Whatever becomes of the client, the request is seen to its end: an application that has
     /// answered "log out" is obeyed.
-    pub fn serve(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Stream>, Infallible>> + Send>> {
-        let (mut edge, flight) = (self.clone(), self.shared.flights.clone());
-        let run = tokio::spawn(async move {
+    pub async fn serve(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Stream> {
+        let (edge, flight) = (self.clone(), self.0.flights.clone());
+        let run = Errand::new(async move {
             let http1 = request.version() <= http::Version::HTTP_11;
             let mut leave = Leave::default();
             let mut response = match edge.judge(request, peer.ip(), &mut leave) {
                 Ok(request) => {
-                    let Ok(response) = edge.service.call(request).await;
+                    let Ok(response) = edge.0.service.clone().call(request).await;
                     response
                 }
                 Err(status) => {
@@ -172,13 +168,10 @@ impl Edge {
                 }
             };
             drop(flight);
-            edge.shared.protection.apply(&mut response, &leave);
+            edge.0.protection.apply(&mut response, &leave);
             response
         });
-        let edge = self.clone();
-        Box::pin(async move {
-            Ok(run.await.unwrap_or_else(|_| edge.protect(plain(StatusCode::INTERNAL_SERVER_ERROR))))
-        })
+        run.await.unwrap_or_else(|| self.protect(plain(StatusCode::INTERNAL_SERVER_ERROR)))
     }
 
     fn judge(
@@ -187,7 +180,7 @@ impl Edge {
         peer: IpAddr,
         leave: &mut Leave,
     ) -> Result<Request<Incoming>, StatusCode> {
-        let shared = &*self.shared;
+        let shared = &*self.0;
         let (mut parts, body) = request.into_parts();
         let client = forwarded::client_address(peer, &parts.headers, &shared.trusted);
         let tell = |kind: EventKind, why: &dyn std::fmt::Display| {
@@ -238,7 +231,7 @@ impl Edge {
         } else if !own {
             leave.resource = route.resource;
         }
-        let (target, route) = (Arc::new(target), Arc::new(route.clone()));
+        let (target, route) = (Arc::new(target), Arc::clone(route));
         let (flight, nonce) = (shared.flights.clone(), leave.nonce.clone());
         let ask = Ask { target, route, client, host: host.into(), websocket, token, nonce, flight };
         parts.extensions.insert(ask);
@@ -251,19 +244,20 @@ impl Edge {
         websocket: bool,
         (forgery, loading): (Forgery, Loading),
     ) -> Judgement {
-        let Some(site) = &self.shared.site else {
+        let Some(site) = &self.0.site else {
             return Judgement { verdict: Verdict::Refuse(Why::Unknown), fields: Fields::default() };
         };
-        let field = |name: &str| Field::of(parts.headers.get_all(name).iter().map(HeaderValue::as_bytes));
+        let field =
+            |name: HeaderName| Field::of(parts.headers.get_all(name).iter().map(HeaderValue::as_bytes));
         let cookies = parts.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
         site.judge(&Judged {
             method: parts.method.as_str(),
             websocket,
-            fetch_site: field("sec-fetch-site"),
-            fetch_mode: field("sec-fetch-mode"),
-            fetch_dest: field("sec-fetch-dest"),
-            origin: field("origin"),
-            session_cookie: self.shared.sessions.cookie().values(cookies).next().is_some(),
+            fetch_site: field(FETCH_SITE),
+            fetch_mode: field(FETCH_MODE),
+            fetch_dest: field(FETCH_DEST),
+            origin: field(header::ORIGIN),
+            session_cookie: self.0.sessions.cookie().values(cookies).next().is_some(),
             forgery,
             loading,
         })

@@ -10,6 +10,7 @@ pub mod config;
 pub mod csrf;
 pub mod desk;
 pub mod edge;
+mod errand;
 pub mod form;
 pub mod forwarded;
 pub mod frames;

@@ -4,6 +4,8 @@
 //! The longest match wins. Case matters: in front of an upstream that ignores it, protect a prefix that has no
 //! unprotected path below it, `/` at best, and make exceptions from that.
 
+use std::sync::Arc;
+
 use cloakroom::Activity;
 use cloakroom::core::origin::{Forgery, Loading};
 use cloakroom::core::policy::{ConfigErrors, Problem};
@@ -104,7 +106,7 @@ impl Route {
 struct Entry {
     segments: Vec<Vec<u8>>,
     exact: bool,
-    route: Route,
+    route: Arc<Route>,
 }
 
 impl Entry {
@@ -122,12 +124,12 @@ impl Entry {
 pub struct Routes {
     /// Longer patterns first, and of two equals the exact one.
     entries: Vec<Entry>,
-    rest: Route,
+    rest: Arc<Route>,
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { entries: Vec::new(), rest: Route::new("/") }
+        Self { entries: Vec::new(), rest: Arc::new(Route::new("/")) }
     }
 }
 
@@ -174,13 +176,13 @@ impl Routes {
                         let expected = "a path that no other route has";
                         problems.push(Problem::new(&key("path"), &route.pattern, expected));
                     }
-                    entries.push(Entry { segments, exact, route });
+                    entries.push(Entry { segments, exact, route: Arc::new(route) });
                 }
             }
         }
         ConfigErrors::unless_empty(problems)?;
         entries.sort_by_key(|entry| (std::cmp::Reverse(entry.segments.len()), !entry.exact));
-        Ok(Self { entries, rest: Route::new("/") })
+        Ok(Self { entries, rest: Arc::new(Route::new("/")) })
     }
 
     /// Brings a request's target to normal form and finds its route.
@@ -191,7 +193,7 @@ impl Routes {
     /// # Errors
     ///
     /// As [`path::target`]. The answer is 400.
-    pub fn resolve(&self, method: &Method, uri: &Uri) -> Result<(Normal, &Route), PathError> {
+    pub fn resolve(&self, method: &Method, uri: &Uri) -> Result<(Normal, &Arc<Route>), PathError> {
         let normal = path::target(method, uri, true)?;
         let route = self.find(&normal);
         if normal.has_parameters() && (!route.allow_parameters || is_own(&normal)) {
@@ -202,11 +204,11 @@ impl Routes {
 
     /// All routes, longest first, the one for everything else last.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        let rest = self.entries.iter().all(|e| e.exact || !e.segments.is_empty()).then_some(&self.rest);
-        self.entries.iter().map(|entry| &entry.route).chain(rest)
+        let rest = self.entries.iter().all(|e| e.exact || !e.segments.is_empty()).then_some(&*self.rest);
+        self.entries.iter().map(|entry| &*entry.route).chain(rest)
     }
 
-    fn find(&self, normal: &Normal) -> &Route {
+    fn find(&self, normal: &Normal) -> &Arc<Route> {
         let entry = self.entries.iter().find(|entry| entry.matches(normal.segments()));
         entry.map_or(&self.rest, |entry| &entry.route)
     }

@@ -1,5 +1,6 @@
 //! Running it: listen, serve connections, reload certificates, stop in order.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -176,10 +177,10 @@ async fn connection(
         asked.notify_one();
         let (edge, health) = (edge.clone(), health.clone());
         async move {
-            match health.answer(&request).await {
-                Some(answer) => Ok(edge.protect(answer)),
+            Ok::<_, Infallible>(match health.answer(&request).await {
+                Some(answer) => edge.protect(answer),
                 None => edge.serve(request, peer).await,
-            }
+            })
         }
     });
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
