@@ -167,36 +167,31 @@ impl Proto {
 /// `host` is the authority that [`check_request`](crate::headers::check_request) has returned; one that is not fit for a
 /// field is left out.
 pub fn set(headers: &mut HeaderMap, client: IpAddr, proto: Proto, host: &str) {
+    const REMOVED: [&str; 6] =
+        ["forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "client-ip", "x-cluster-client-ip"];
     remove_if(headers, |name| {
         let name = folded(name);
-        name.starts_with("x-forwarded-")
-            || matches!(
-                name.as_str(),
-                "forwarded"
-                    | "x-forwarded"
-                    | "x-real-ip"
-                    | "x-client-ip"
-                    | "client-ip"
-                    | "x-cluster-client-ip"
-            )
+        name.starts_with("x-forwarded-") || REMOVED.iter().any(|removed| name.is(removed))
     });
     let client = client.to_canonical();
+    let address = client.to_string();
+    let mut forwarded = String::with_capacity(address.len() + host.len() + 40);
     // RFC 7239 section 6: an IPv6 address is in brackets and so must be quoted.
-    let node = if client.is_ipv4() { client.to_string() } else { format!("\"[{client}]\"") };
-    let proto = proto.as_str();
-    let mut put = |name: HeaderName, text: &str| {
-        if let Ok(value) = HeaderValue::from_str(text) {
+    let (before, after) = if client.is_ipv4() { ("for=", "") } else { ("for=\"[", "]\"") };
+    forwarded.extend([before, &address, after]);
+    let mut put = |name: HeaderName, value: Result<HeaderValue, _>| {
+        if let Ok(value) = value {
             headers.insert(name, value);
         }
     };
-    put(X_FORWARDED_FOR, &client.to_string());
-    put(X_FORWARDED_PROTO, proto);
+    put(X_FORWARDED_FOR, HeaderValue::try_from(address));
+    put(X_FORWARDED_PROTO, Ok(HeaderValue::from_static(proto.as_str())));
     if crate::headers::is_authority(host) {
-        put(X_FORWARDED_HOST, host);
-        put(http::header::FORWARDED, &format!("for={node};host=\"{host}\";proto={proto}"));
-    } else {
-        put(http::header::FORWARDED, &format!("for={node};proto={proto}"));
+        put(X_FORWARDED_HOST, HeaderValue::from_str(host));
+        forwarded.extend([";host=\"", host, "\""]);
     }
+    forwarded.extend([";proto=", proto.as_str()]);
+    put(http::header::FORWARDED, HeaderValue::try_from(forwarded));
 }
 
 #[cfg(test)]

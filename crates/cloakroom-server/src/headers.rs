@@ -178,12 +178,11 @@ pub fn is_websocket(parts: &Parts) -> bool {
 ///
 /// What says where a request came from is [`forwarded::set`](crate::forwarded::set)'s business.
 pub fn strip_request(headers: &mut HeaderMap, cookies: &[&str]) {
-    strip_hops(headers);
+    const FORGED: [&str; 4] = [GATEWAY_SECRET, "proxy", "x-original-url", "x-rewrite-url"];
+    let nominated = nominated(headers);
     remove_if(headers, |name| {
-        let name = folded(name);
-        is_ours(&name)
-            || name == GATEWAY_SECRET
-            || matches!(name.as_str(), "proxy" | "x-original-url" | "x-rewrite-url")
+        let folded = folded(name);
+        is_hop(name, &nominated) || is_ours(folded) || FORGED.iter().any(|forged| folded.is(forged))
     });
     strip_cookies(headers, cookies);
 }
@@ -192,8 +191,11 @@ pub fn strip_request(headers: &mut HeaderMap, cookies: &[&str]) {
 /// many `Set-Cookie` fields for our cookies were dropped; each is worth an event.
 #[must_use = "a dropped cookie is worth an event"]
 pub fn strip_response(headers: &mut HeaderMap, cookies: &[&str]) -> usize {
-    strip_hops(headers);
-    remove_if(headers, |name| is_ours(&folded(name)));
+    let nominated = nominated(headers);
+    remove_if(headers, |name| is_hop(name, &nominated) || is_ours(folded(name)));
+    if !headers.contains_key(header::SET_COOKIE) {
+        return 0;
+    }
     let all: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
     let kept: Vec<&HeaderValue> = all.iter().filter(|value| !sets(value.as_bytes(), cookies)).collect();
     let dropped = all.len() - kept.len();
@@ -207,17 +209,34 @@ pub fn strip_response(headers: &mut HeaderMap, cookies: &[&str]) -> usize {
 }
 
 /// Whether a name belongs to the protocol between gateway and upstream: `csp-nonce`, or one that begins with `session-`.
-/// Give it a [`folded`] name.
-pub fn is_ours(folded: &str) -> bool {
-    folded == "csp-nonce" || folded.starts_with("session-")
+pub fn is_ours(name: Folded<'_>) -> bool {
+    name.is("csp-nonce") || name.starts_with("session-")
 }
 
 /// A field's name as the most careless upstream reads it: everything but letters and digits is `-`.
 ///
 /// CGI and its many heirs turn `-` into `_` when they name a variable after a field, so that `Session_Subject` and
 /// `Session-Subject` are one; some do so with every other character too (`Session.Subject`).
-pub fn folded(name: &HeaderName) -> String {
-    name.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+pub fn folded(name: &HeaderName) -> Folded<'_> {
+    Folded(name.as_str())
+}
+
+/// A name as [`folded`] reads it. Only compared, so that nothing is written anew for each field of each message.
+#[derive(Clone, Copy, Debug)]
+pub struct Folded<'a>(&'a str);
+
+impl Folded<'_> {
+    /// Whether it is this name, in lower case.
+    pub fn is(self, name: &str) -> bool {
+        self.0.len() == name.len() && self.starts_with(name)
+    }
+
+    /// Whether it begins like this, in lower case.
+    pub fn starts_with(self, beginning: &str) -> bool {
+        let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
+        self.0.len() >= beginning.len()
+            && self.0.bytes().map(fold).zip(beginning.bytes()).all(|(a, b)| a == b)
+    }
 }
 
 /// Removes the fields whose names fulfil a condition.
@@ -248,16 +267,14 @@ const HOPS: [&str; 10] = [
     "upgrade",
 ];
 
-fn strip_hops(headers: &mut HeaderMap) {
-    let nominated: Vec<HeaderName> = elements(headers, &header::CONNECTION)
-        .filter_map(|element| HeaderName::from_bytes(element).ok())
-        .collect();
-    for name in nominated {
-        headers.remove(name);
-    }
-    for name in HOPS {
-        headers.remove(name);
-    }
+fn is_hop(name: &HeaderName, nominated: &[HeaderName]) -> bool {
+    HOPS.contains(&name.as_str()) || nominated.contains(name)
+}
+
+/// What `Connection` says ends here too.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let elements = elements(headers, &header::CONNECTION);
+    elements.filter_map(|element| HeaderName::from_bytes(element).ok()).collect()
 }
 
 /// Takes our cookies out of `Cookie` and joins what is left into one field (HTTP/2 sends crumbs).

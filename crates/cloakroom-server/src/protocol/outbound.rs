@@ -8,6 +8,14 @@ use sfv::{Date, DictSerializer, Integer, ItemSerializer, KeyRef, RefBareItem, St
 
 use super::names;
 
+const HANDLE: HeaderName = HeaderName::from_static(names::HANDLE);
+const SUBJECT: HeaderName = HeaderName::from_static(names::SUBJECT);
+const AUTHENTICATED_AT: HeaderName = HeaderName::from_static(names::AUTHENTICATED_AT);
+const LEVEL: HeaderName = HeaderName::from_static(names::LEVEL);
+const DATA: HeaderName = HeaderName::from_static(names::DATA);
+const CSRF_TOKEN: HeaderName = HeaderName::from_static(names::CSRF_TOKEN);
+const NONCE: HeaderName = HeaderName::from_static(names::NONCE);
+
 /// What the upstream is told. Of a request without a session only what its pages need.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outbound<'a> {
@@ -44,28 +52,33 @@ impl Outbound<'_> {
     /// [`Unsayable`], and no field was added. Only data or times that no API of ours accepts can be.
     pub fn insert(&self, headers: &mut HeaderMap) -> Result<(), Unsayable> {
         let mut fields = Vec::with_capacity(7);
+        let mut put = |name, value: String| {
+            fields.push((name, HeaderValue::try_from(value).map_err(|_| Unsayable)?));
+            Ok(())
+        };
         if let Some(handle) = self.handle {
-            fields.push((names::HANDLE, item(text(handle))));
+            put(HANDLE, string(handle))?;
         }
         if let Some(who) = self.who {
             let at = Integer::try_from(who.authenticated_at).map_err(|_| Unsayable)?;
-            fields.push((names::SUBJECT, item(text(who.subject))));
-            fields.push((names::AUTHENTICATED_AT, item(Date::from_unix_seconds(at))));
-            fields.push((names::LEVEL, item(i64::from(who.level).try_into().unwrap_or(Integer::ZERO))));
+            put(SUBJECT, string(who.subject))?;
+            put(AUTHENTICATED_AT, item(Date::from_unix_seconds(at)))?;
+            put(LEVEL, item(i64::from(who.level).try_into().unwrap_or(Integer::ZERO)))?;
         }
         if let Some(data) = dictionary(self.data)? {
-            fields.push((names::DATA, data));
+            put(DATA, data)?;
         }
-        fields.extend(self.csrf.map(|token| (names::CSRF_TOKEN, item(text(token)))));
-        fields.extend(self.nonce.map(|nonce| (names::NONCE, item(text(nonce)))));
-        let mut ready = Vec::with_capacity(fields.len());
-        for (name, value) in fields {
-            let mut value = HeaderValue::try_from(value).map_err(|_| Unsayable)?;
+        if let Some(token) = self.csrf {
+            put(CSRF_TOKEN, string(token))?;
+        }
+        if let Some(nonce) = self.nonce {
+            put(NONCE, string(nonce))?;
+        }
+        for (name, mut value) in fields {
             // Out of logs and of HTTP/2's shared compression tables.
-            value.set_sensitive(matches!(name, names::DATA | names::CSRF_TOKEN | names::NONCE));
-            ready.push((HeaderName::from_static(name), value));
+            value.set_sensitive([DATA, CSRF_TOKEN, NONCE].contains(&name));
+            headers.insert(name, value);
         }
-        headers.extend(ready);
         Ok(())
     }
 }
@@ -102,6 +115,17 @@ fn dictionary(data: &[(String, String)]) -> Result<Option<String>, Unsayable> {
         let _ = dictionary.bare_item(name.ok_or(Unsayable)?, text(value));
     }
     Ok(dictionary.finish())
+}
+
+/// A text as an item. One in which nothing is to be escaped, such as a token, stands between quotes as it is (RFC 9651 section
+/// 4.1.6), which the serialiser would find out character by character.
+fn string(value: &str) -> String {
+    if !value.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        return item(text(value));
+    }
+    let mut quoted = String::with_capacity(value.len() + 2);
+    quoted.extend(["\"", value, "\""]);
+    quoted
 }
 
 /// A String if it can be one, else a Display String, which can hold any text.
@@ -204,6 +228,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_text_between_quotes_is_what_the_serialiser_writes(value in "[ -~]{0,40}|\\PC{0,40}") {
+            prop_assert_eq!(string(&value), item(text(&value)));
+        }
+
         #[test]
         fn any_text_arrives_unchanged(text in "(\\PC|[\u{0}-\u{ff}]){0,40}") {
             let data = [pair("key", &text)];
