@@ -20,6 +20,7 @@ pub mod obey;
 pub mod open;
 pub mod pages;
 pub mod path;
+mod pool;
 pub mod protection;
 pub mod protocol;
 pub mod routes;

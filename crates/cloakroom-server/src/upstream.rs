@@ -3,20 +3,16 @@
 use std::future::Future;
 use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, PathAndQuery};
 use http::{Request, Response, StatusCode, Uri, Version, header};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::{Progress, Stream, Turn};
+use crate::pool::{Answer, Pool};
 
 /// The application behind the gateway.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    client: Client<HttpConnector, Stream>,
-    authority: Authority,
+    pool: Pool,
     timeout: Duration,
 }
 
@@ -56,16 +52,7 @@ impl UpstreamError {
 impl Upstream {
     /// An application at an address, over plain http.
     pub fn new(authority: Authority, timeout: Duration) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(timeout.min(Duration::from_secs(10))));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .http1_max_headers(200)
-            .set_host(false)
-            .build(connector);
-        Self { client, authority, timeout }
+        Self { pool: Pool::new(authority, timeout.min(Duration::from_secs(10))), timeout }
     }
 
     /// Sends a request with the given target, and waits for the final head of the response. Interim responses (1xx) are
@@ -78,19 +65,17 @@ impl Upstream {
         &self,
         request: Request<Stream>,
         target: &str,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Answer>, UpstreamError> {
         let path = target.parse::<PathAndQuery>().map_err(|_| UpstreamError::Target)?;
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path);
-        let uri = uri.build().map_err(|_| UpstreamError::Target)?;
         let (mut parts, body) = request.into_parts();
-        parts.uri = uri;
+        parts.uri = Uri::from(path);
         parts.version = Version::HTTP_11;
         let (body, progress) = body.watched();
-        let answer = self.client.request(Request::from_parts(parts, body));
+        let answer = self.pool.send(Request::from_parts(parts, body));
         match patiently(answer, &progress, self.timeout).await {
             Some(Ok(response)) => Ok(received(response)),
             Some(Err(_)) if progress.turn() == Turn::Broken => Err(UpstreamError::Unfinished),
-            Some(Err(error)) => Err(UpstreamError::Down(causes(&error))),
+            Some(Err(error)) => Err(UpstreamError::Down(causes(&*error))),
             None if progress.turn() == Turn::Writer => Err(UpstreamError::Stalled),
             None => Err(UpstreamError::Slow(self.timeout)),
         }
@@ -112,7 +97,7 @@ async fn patiently<T>(answer: impl Future<Output = T>, request: &Progress, patie
 /// A response as it is passed on. The version is that of a connection, not of a message: an application that speaks
 /// HTTP/1.0 would otherwise cost the client its connection, and the end of a body its mark. And of a coding beside a length,
 /// the coding counts (RFC 9112 section 6.3).
-fn received(mut response: Response<Incoming>) -> Response<Incoming> {
+fn received(mut response: Response<Answer>) -> Response<Answer> {
     *response.version_mut() = Version::HTTP_11;
     if response.headers().contains_key(header::TRANSFER_ENCODING) {
         response.headers_mut().remove(header::CONTENT_LENGTH);

@@ -75,6 +75,56 @@ async fn connections_to_the_application_are_kept_and_used_again() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_that_the_application_has_closed_costs_nobody_an_error() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        let (answer, exchange) = tokio::join!(client.get("/"), async {
+            let mut exchange = application.next().await;
+            exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            exchange
+        });
+        assert_eq!(answer.status, 200);
+        drop(exchange);
+        // With this the gateway has heard of everything that happened before.
+        assert_eq!(client.get("/.cloakroom/ready").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_yet_does_not_hold_up_its_request() {
+    const PIECE: usize = 1 << 20;
+    const PIECES: usize = 32;
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let length = format!("Content-Length: {}", PIECE * PIECES);
+    let request = gateway.client().request("POST", "/", &[&length]);
+    let mut client = send(gateway.address, &request).await;
+    let exchange = application.next().await;
+    let (mut from, mut to) = exchange.stream.into_split();
+    // It answers at once, with more than all buffers on the way hold.
+    let answer = tokio::spawn(async move {
+        to.write_all(format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n").as_bytes()).await.unwrap();
+        for _ in 0..PIECES {
+            to.write_all(&[b'y'; PIECE]).await.unwrap();
+        }
+    });
+    let mut read = vec![0; PIECE];
+    for _ in 0..PIECES {
+        let (sent, received) = tokio::join!(client.write_all(&[b'x'; PIECE]), from.read_exact(&mut read));
+        sent.unwrap();
+        received.unwrap();
+    }
+    read_until(&mut client, "\r\n\r\n").await;
+    for _ in 0..PIECES {
+        client.read_exact(&mut read).await.unwrap();
+    }
+    assert!(read.iter().all(|byte| *byte == b'y'));
+    answer.await.unwrap();
+}
+
+#[tokio::test]
 async fn an_application_that_speaks_http_1_0_costs_its_clients_nothing() {
     let (application, address) = Scripted::start().await;
     let gateway = gateway_before(address, "").await;
