@@ -1,7 +1,11 @@
 //! Servers for the load generator, one variant each.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use cloakroom::{MemoryStore, SessionLayer};
@@ -41,9 +45,23 @@ pub async fn main(variant: &str, place: &str) -> Result<()> {
     Ok(())
 }
 
-/// The application behind the gateway: a small page, a login by command, and an answer for nginx's `auth_request`.
+/// How large a large body is.
+pub const LARGE: usize = 64 << 20;
+
+/// The application behind the gateway: a small page, a login by command, an answer for nginx's `auth_request`, and large bodies
+/// either way.
 fn upstream() -> Router {
+    let large = Bytes::from(vec![b'x'; LARGE]);
+    let sink = |mut body: Body| async move {
+        let mut taken = 0;
+        while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            taken += frame.data_ref().map_or(0, Bytes::len);
+        }
+        taken.to_string()
+    };
     Router::new()
+        .route("/large", get(|| async move { large }))
+        .route("/sink", post(sink))
         .route("/plain", get(|| async { "a small page" }))
         .route("/login", post(|| async { ([("session-login", "\"alice\"")], "welcome").into_response() }))
         .route("/auth", get(|| async { http::StatusCode::NO_CONTENT }))

@@ -11,11 +11,13 @@ use anyhow::{Context as _, Result, ensure};
 use cloakroom_testkit::servers::free_port;
 
 use super::measure::Effort;
-use super::server::{Connection, Load, Server, cookies, processor_time, resident, wrk};
+use super::server::{Connection, Load, Server, Way, cookies, pass, processor_time, resident, wrk};
 use super::stats::{Spread, number};
 use super::tools::{need, sibling};
+use crate::serve::LARGE;
 
 const SESSIONS: usize = 500;
+const MIB: f64 = (1 << 20) as f64;
 
 /// Each gateway, and whether its requests carry a session's cookie.
 const VARIANTS: [(&str, bool); 5] = [
@@ -30,6 +32,8 @@ const VARIANTS: [(&str, bool); 5] = [
 #[derive(Default)]
 struct Figures {
     loads: Vec<Load>,
+    /// Of a large body, down and up: MiB a second, and the gateway's CPU µs a MiB.
+    large: [Vec<(f64, f64)>; 2],
     ratio: Vec<f64>,
     gateway: Vec<f64>,
     behind: Vec<f64>,
@@ -48,6 +52,8 @@ fn nginx(folder: &Path, name: &str, listen: u16, app: u16, check: Option<u16>) -
 events {{ worker_connections 1024; }}
 http {{
   access_log off; keepalive_requests 100000000;
+  # Large bodies pass through, as they do here; by default they go to files on their way.
+  client_max_body_size 0; proxy_request_buffering off; proxy_max_temp_file_size 0;
   client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
   upstream app {{ server 127.0.0.1:{app}; keepalive 64; keepalive_requests 100000000; }}
   upstream check {{ server 127.0.0.1:{port_of_check}; keepalive 64; keepalive_requests 100000000; }}
@@ -236,6 +242,17 @@ pub(super) fn table(root: &Path, effort: Effort) -> Result<String> {
             figures.gateway.push((after.0 - before.0) / load.requests);
             figures.behind.push((after.1 - before.1) / load.requests);
             figures.loads.push(load);
+            // One with each gateway that passes it on by itself.
+            let cookie = match index {
+                0 => "",
+                4 => all.first().context("a session")?,
+                _ => continue,
+            };
+            for (way, large) in [Way::Down, Way::Up].into_iter().zip(&mut figures.large) {
+                let before = processor_time(server.pid())?;
+                let per_second = pass(server.port, way, cookie)? / MIB;
+                large.push((per_second, (processor_time(server.pid())? - before) / (LARGE as f64 / MIB)));
+            }
         }
     }
 
@@ -277,6 +294,21 @@ pub(super) fn table(root: &Path, effort: Effort) -> Result<String> {
             of(|load| load.p99),
             idle.get(index).map_or("–".to_owned(), |bytes| format!("{:.1}", bytes / 1024.0)),
         );
+    }
+    text.push_str(
+        "\n| 64 MiB through | to the client, MiB/s | its CPU, µs a MiB | to the application, MiB/s | its CPU, µs a MiB |\n\
+         | --- | --- | --- | --- | --- |\n",
+    );
+    for (index, figures) in
+        results.iter().filter(|(_, figures)| figures.large.iter().all(|way| !way.is_empty()))
+    {
+        let name = VARIANTS.get(*index).map_or("", |(name, _)| name);
+        let _ = write!(text, "| {name} |");
+        for way in &figures.large {
+            let (per_second, cpu) = way.iter().copied().unzip::<f64, f64, Vec<_>, Vec<_>>();
+            let _ = write!(text, " {} | {} |", number(median(&per_second)), number(median(&cpu)));
+        }
+        text.push('\n');
     }
     Ok(text)
 }

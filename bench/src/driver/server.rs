@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::serve::LARGE;
+
 /// A server of ours, or a peer's, ended when dropped.
 pub(super) struct Server {
     child: Child,
@@ -98,6 +100,48 @@ impl Connection {
         text.push_str(&String::from_utf8_lossy(&body));
         Ok(text)
     }
+}
+
+/// Passes a large body through a gateway, to the client or to the application, and returns its bytes a second.
+pub(super) fn pass(port: u16, way: Way, cookie: &str) -> Result<f64> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let mut piece = vec![b'x'; 1 << 18];
+    let begin = std::time::Instant::now();
+    let (line, length) = match way {
+        Way::Down => ("GET /large", 0),
+        Way::Up => ("POST /sink", LARGE),
+    };
+    write!(
+        stream,
+        "{line} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\nsec-fetch-site: same-origin\r\ncontent-length: {length}\r\ncookie: {cookie}\r\n\r\n"
+    )?;
+    for _ in 0..length / piece.len() {
+        stream.write_all(&piece)?;
+    }
+    let (mut taken, mut end) = (0, Vec::new());
+    loop {
+        let read = stream.read(&mut piece)?;
+        if read == 0 {
+            break;
+        }
+        taken += read;
+        if let Way::Up = way {
+            end.extend_from_slice(piece.get(..read).unwrap_or_default());
+        }
+    }
+    let whole = match way {
+        Way::Down => taken > LARGE,
+        Way::Up => end.ends_with(LARGE.to_string().as_bytes()),
+    };
+    ensure!(whole, "{line}: {taken} bytes came back: {}", String::from_utf8_lossy(&end));
+    Ok(LARGE as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// Which way a large body goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    Down,
+    Up,
 }
 
 /// The `name=value` pairs of a response's cookies, as one `Cookie` field.
