@@ -79,8 +79,7 @@ impl Pool {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(connect_timeout));
-        let mut http = Builder::new();
-        http.max_headers(200);
+        let http = Builder::new();
         let mut place = http::uri::Parts::default();
         place.scheme = Some(Scheme::HTTP);
         place.authority = Some(authority);
