@@ -12,6 +12,12 @@ use cloakroom::{MemoryStore, SessionLayer};
 use cloakroom_postgres::PostgresOptions;
 use cloakroom_redis::RedisOptions;
 use cloakroom_sqlite::SqliteStore;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tower_sessions::MemoryStore as TheirMemoryStore;
 
 use crate::payload::make_users;
@@ -28,6 +34,7 @@ pub async fn main(variant: &str, place: &str) -> Result<()> {
     let app = match variant {
         "axum" => ours::bare(),
         "upstream" => upstream(),
+        "proxy" => return proxy(place).await,
         "cloakroom-memory" => sessions(SessionLayer::new(MemoryStore::with_capacity(5_000_000))),
         "cloakroom-sqlite" => sessions(SessionLayer::new(SqliteStore::open(place)?)),
         "cloakroom-redis" => sessions(SessionLayer::new(RedisOptions::parse(place)?.connect().await?)),
@@ -43,6 +50,31 @@ pub async fn main(variant: &str, place: &str) -> Result<()> {
     println!("{}", listener.local_addr()?.port());
     axum::serve(listener, app).await?;
     Ok(())
+}
+
+/// A proxy as the http library's documentation has it, without sessions or anything else: what proxying costs on the stack that the
+/// gateway is built on. `place` is the application's port.
+async fn proxy(place: &str) -> Result<()> {
+    let application = place.parse::<u16>().context("the application's port")?;
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    println!("{}", listener.local_addr()?.port());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let client = client.clone();
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
+            let client = client.clone();
+            async move {
+                let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+                *request.uri_mut() = format!("http://127.0.0.1:{application}{path}").parse::<http::Uri>()?;
+                anyhow::Ok(client.request(request).await?)
+            }
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
 }
 
 /// How large a large body is.

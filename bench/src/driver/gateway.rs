@@ -20,10 +20,11 @@ const SESSIONS: usize = 500;
 const MIB: f64 = (1 << 20) as f64;
 
 /// Each gateway, and whether its requests carry a session's cookie.
-const VARIANTS: [(&str, bool); 5] = [
+const VARIANTS: [(&str, bool); 6] = [
     ("nginx, plain proxy", false),
     ("nginx + auth_request to a bare 204", false),
     ("Apache, session in an encrypted cookie", true),
+    ("hyper, a bare proxy without sessions", false),
     ("cloakroom serve, no cookie", false),
     ("cloakroom serve, session validated (SQLite)", true),
 ];
@@ -198,6 +199,7 @@ pub(super) fn table(root: &Path, effort: Effort) -> Result<String> {
     let apache = apache(folder_of_apache.path(), free_port(), app.port)?;
     let file_of_apache = folder.path().join("cookies-of-apache");
     log_in_to_apache(&apache, &file_of_apache)?;
+    let hyper = Server::start(Command::new(sibling("serve")?).args(["proxy", &app.port.to_string()]))?;
     let ours = gateway(folder.path(), &program, free_port(), app.port)?;
 
     let file = folder.path().join("cookies");
@@ -215,7 +217,7 @@ pub(super) fn table(root: &Path, effort: Effort) -> Result<String> {
 
     // Before the load, which leaves buffers behind. Whether there is a session makes no difference between two requests.
     let mut idle = Vec::new();
-    for server in [&plain, &asking, &apache, &ours] {
+    for server in [&plain, &asking, &apache, &hyper, &ours] {
         idle.push(of_idle_connection(server)?);
     }
 
@@ -225,7 +227,8 @@ pub(super) fn table(root: &Path, effort: Effort) -> Result<String> {
         eprintln!("bench: gateways, round {round} of {rounds}");
         let mut bare = 0.0;
         for (index, (_, with_cookie)) in VARIANTS.into_iter().enumerate() {
-            let server = [&plain, &asking, &apache, &ours, &ours].get(index).copied().context("a gateway")?;
+            let servers = [&plain, &asking, &apache, &hyper, &ours, &ours];
+            let server = servers.get(index).copied().context("a gateway")?;
             let file = if index == 2 { &file_of_apache } else { &file };
             let spent = || -> Result<(f64, f64)> {
                 Ok((processor_time(server.pid())?, processor_time(app.pid())? + processor_time(check.pid())?))
@@ -245,7 +248,7 @@ pub(super) fn table(root: &Path, effort: Effort) -> Result<String> {
             // One with each gateway that passes it on by itself.
             let cookie = match index {
                 0 => "",
-                4 => all.first().context("a session")?,
+                5 => all.first().context("a session")?,
                 _ => continue,
             };
             for (way, large) in [Way::Down, Way::Up].into_iter().zip(&mut figures.large) {
