@@ -45,7 +45,7 @@ async fn ask(app: &Router, method: &str, path: &str, cookie: Option<&str>) -> Re
     let answer = app.clone().oneshot(request.body(Body::empty())?).await?;
     ensure!(answer.status() == StatusCode::OK, "{method} {path} is answered with {}", answer.status());
     let cookie = answer.headers().get("set-cookie").map(|value| value.to_str()).transpose()?;
-    Ok(cookie.map(|cookie| crate::app::pair(cookie)))
+    Ok(cookie.map(crate::app::pair))
 }
 
 /// Clients that go on until told to stop, and then say how often they came round.
