@@ -35,7 +35,9 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(assess(&[&field]), []);
     }
     let violation = Violation::read(text, text, text, text);
-    assert!(violation.path.is_none_or(|path| path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?')));
+    assert!(
+        violation.path.is_none_or(|path| path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?'))
+    );
     if let Blocked::Origin(origin) = violation.blocked {
         assert!(!origin.to_string().contains('@'));
     }
