@@ -1,4 +1,4 @@
-//! Secrets that leave nothing behind: wiped when they are dropped.
+//! Secrets that leave nothing behind: wiped when they are dropped.
 
 /// Has a type wipe one of its fields when it is dropped.
 macro_rules! wiped {
@@ -39,7 +39,7 @@ mod tests {
     use crate::token::{Secret, TokenText};
 
     #[test]
-    fn r108_every_secret_is_of_a_type_that_wipes_itself() {
+    fn every_secret_is_of_a_type_that_wipes_itself() {
         const fn wiped<T: ZeroizeOnDrop>() {}
         wiped::<Secret>();
         wiped::<TokenText>();
