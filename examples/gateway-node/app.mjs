@@ -26,7 +26,7 @@ async function handle(request) {
   const members = (told["session-data"] ?? "").matchAll(new RegExp(`([a-z*][a-z0-9_.*-]*)=(${TEXT})`, "g"));
   const data = new Map([...members].map(([, key, value]) => [key, readText(value)]));
   const value = escape(readText(told["session-csrf-token"])); // proves to the gateway that a form is ours
-  const token = `<input type="hidden" name="csrf_token" value="${value}">`;
+  const token = `<input type="hidden" name="cloakroom_csrf" value="${value}">`;
   const used = { "Session-Csrf": "?1" }; // "I used it": without a session it needs a cookie
   let body = "";
   for await (const part of request.setEncoding("utf8")) if ((body += part).length > 10_000) throw new Error("too long");

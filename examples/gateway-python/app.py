@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote
 
 ACCOUNTS = {"alice": "wonderland-42", "zoë": "builder-42"}  # an example: keep slow, salted hashes instead
-TOKEN = '<input type="hidden" name="csrf_token" value="{}">'  # proves to the gateway that the form is ours
+TOKEN = '<input type="hidden" name="cloakroom_csrf" value="{}">'  # proves to the gateway that the form is ours
 LOGIN = """<h1>Sign in</h1><form method="post">{}<p><label>Name <input name="username"></label>
 <p><label>Password <input name="password" type="password"></label> <button>Sign in</button></form>"""
 PRIVATE = """<h1>For {user} only</h1><form method="post" action="/mood">{token}<label>Mood <input name="mood" value="{mood}">

@@ -41,10 +41,10 @@ use crate::wipe::wiped;
 
 /// Characters in a token.
 pub const CSRF_TOKEN_LEN: usize = 64;
-/// The form field that holds a token, unless the application chooses another.
-pub const FORM_FIELD: &str = "csrf_token";
+/// The form field that holds a token, unless the application chooses another. No other framework's: theirs pass untouched.
+pub const FORM_FIELD: &str = "cloakroom_csrf";
 /// The request header field that holds a token, unless the application chooses another.
-pub const HEADER_FIELD: &str = "x-csrf-token";
+pub const HEADER_FIELD: &str = "x-cloakroom-csrf";
 /// How long a visitor's token is good, unless the application chooses otherwise: a login page may stand open for a
 /// working day.
 pub const VISITOR_TOKEN_AGE: Duration = Duration::from_secs(12 * 3600);
@@ -93,6 +93,12 @@ impl fmt::Debug for CsrfToken {
 fn read(text: &[u8]) -> Option<[u8; RAW_LEN]> {
     let mut raw = [0; RAW_LEN];
     (text.len() == CSRF_TOKEN_LEN && Base64UrlUnpadded::decode(text, &mut raw).is_ok()).then_some(raw)
+}
+
+/// Whether a text under one of our names is a token of ours, whosever: what has another shape is somebody else's and counts as
+/// absent.
+pub fn has_token_shape(text: &[u8]) -> bool {
+    read(text).is_some()
 }
 
 /// HMAC over parts, each behind its length.
@@ -329,6 +335,19 @@ impl Resumed {
     ) -> bool {
         let visits = visitor.is_some_and(|(keys, visitor)| keys.verify(visitor, text, now));
         self.csrf_key().is_some_and(|key| key.verify(text)) || (visits && self.subject().is_none())
+    }
+
+    /// Whether a text is a token of another session than this one, which belongs to somebody: of a page that was open while
+    /// somebody else logged in, or of before this user's own login.
+    ///
+    /// # Security
+    ///
+    /// What such a form says was meant for the account before. It is refused whatever else the request shows: the browser sends it
+    /// from the site itself, with the cookie of the account after.
+    pub fn has_other_csrf(&self, text: &[u8]) -> bool {
+        self.subject().is_some()
+            && has_token_shape(text)
+            && !self.csrf_key().is_some_and(|key| key.verify(text))
     }
 }
 

@@ -275,7 +275,7 @@ mod tests {
     const MULTIPART: &str = "multipart/form-data; boundary=xyz";
 
     fn search(content_type: &str, body: &[u8], limit: usize, piece: usize) -> (Search, String) {
-        let mut field = TokenField::of(content_type.as_bytes(), "csrf_token", limit).unwrap();
+        let mut field = TokenField::of(content_type.as_bytes(), "cloakroom_csrf", limit).unwrap();
         for bytes in body.chunks(piece) {
             if field.push(bytes) != Search::More {
                 break;
@@ -290,27 +290,27 @@ mod tests {
         let part = |header: &str, value: &str| {
             format!("--xyz\r\nContent-Disposition: form-data; {header}\r\n\r\n{value}\r\n")
         };
-        let ours = part("name=\"csrf_token\"", "t-0_k");
+        let ours = part("name=\"cloakroom_csrf\"", "t-0_k");
         let file = part(
-            "name=\"file\"; filename=\"csrf_token\"\r\nContent-Type: text/plain",
-            "csrf_token=no\r\n--xy\r\n",
+            "name=\"file\"; filename=\"cloakroom_csrf\"\r\nContent-Type: text/plain",
+            "cloakroom_csrf=no\r\n--xy\r\n",
         );
-        let named_file = part("name=\"csrf_token\"; filename=\"a\"", "no");
+        let named_file = part("name=\"cloakroom_csrf\"; filename=\"a\"", "no");
         let end = "--xyz--\r\n";
         let found = |value: &str| (Search::Found, value.to_owned());
         let absent = || (Search::Absent, String::new());
         let table = [
-            (URLENCODED, "csrf_token=t-0_k".to_owned(), found("t-0_k")),
-            (URLENCODED, "a=1&csrf_token=t-0_k&b=2".to_owned(), found("t-0_k")),
-            (URLENCODED, "a=csrf_token=no&csrf%5Ftoken=t%2D0+k%zz".to_owned(), found("t-0 k%zz")),
-            (URLENCODED, "csrf_token=first&csrf_token=second".to_owned(), found("first")),
-            (URLENCODED, "csrf_token".to_owned(), found("")),
-            (URLENCODED, "&&csrf_token=&".to_owned(), found("")),
-            (URLENCODED, "a=1&xcsrf_token=no&csrf_tokenx=no".to_owned(), absent()),
+            (URLENCODED, "cloakroom_csrf=t-0_k".to_owned(), found("t-0_k")),
+            (URLENCODED, "a=1&cloakroom_csrf=t-0_k&b=2".to_owned(), found("t-0_k")),
+            (URLENCODED, "a=cloakroom_csrf=no&cloakroom%5Fcsrf=t%2D0+k%zz".to_owned(), found("t-0 k%zz")),
+            (URLENCODED, "cloakroom_csrf=first&cloakroom_csrf=second".to_owned(), found("first")),
+            (URLENCODED, "cloakroom_csrf".to_owned(), found("")),
+            (URLENCODED, "&&cloakroom_csrf=&".to_owned(), found("")),
+            (URLENCODED, "a=1&xcloakroom_csrf=no&cloakroom_csrfx=no".to_owned(), absent()),
             (URLENCODED, String::new(), absent()),
             (MULTIPART, [&*ours, end].concat(), found("t-0_k")),
             (MULTIPART, ["preamble\r\n", &*file, &*named_file, &*ours, end].concat(), found("t-0_k")),
-            (MULTIPART, [&*part("name=csrf_token", ""), end].concat(), found("")),
+            (MULTIPART, [&*part("name=cloakroom_csrf", ""), end].concat(), found("")),
             (MULTIPART, [&*file, end, &*ours].concat(), absent()),
             (MULTIPART, [&*file, end].concat(), absent()),
             (MULTIPART, ours.replace("\r\n\r\n", "\r\n"), absent()),
@@ -329,20 +329,20 @@ mod tests {
 
     #[test]
     fn the_limit_counts_to_the_byte() {
-        let body = [&[b'x'; 100][..], b"&csrf_token=t"].concat();
+        let body = [&[b'x'; 100][..], b"&cloakroom_csrf=t"].concat();
         assert_eq!(search(URLENCODED, &body, body.len(), 7), (Search::Found, "t".to_owned()));
         assert_eq!(search(URLENCODED, &body, body.len() - 1, 7), (Search::BeyondLimit, String::new()));
         // What follows the field may be as long as it likes.
-        let long = [b"csrf_token=t&", &[b'x'; 5000][..]].concat();
+        let long = [b"cloakroom_csrf=t&", &[b'x'; 5000][..]].concat();
         assert_eq!(search(URLENCODED, &long, 100, 13), (Search::Found, "t".to_owned()));
     }
 
     #[test]
     fn what_is_too_long_to_be_a_token_is_not_kept() {
-        let body = ["csrf_token=", &"x".repeat(100_000)].concat();
+        let body = ["cloakroom_csrf=", &"x".repeat(100_000)].concat();
         let (outcome, value) = search(URLENCODED, body.as_bytes(), 200_000, 999);
         assert_eq!((outcome, value.len() < PAIR_MAX), (Search::Found, true));
-        let head = "--xyz\r\nContent-Disposition: form-data; name=\"csrf_token\"\r\n\r\n";
+        let head = "--xyz\r\nContent-Disposition: form-data; name=\"cloakroom_csrf\"\r\n\r\n";
         let (outcome, value) = search(MULTIPART, [head, &body].concat().as_bytes(), 200_000, 999);
         assert_eq!((outcome, value.len() < VALUE_MAX), (Search::Found, true));
         let (outcome, _) = search(MULTIPART, ["--xyz\r\nX: ", &body].concat().as_bytes(), 200_000, 999);
@@ -360,16 +360,16 @@ mod tests {
             "multipart/form-data; boundary=\"a\"b\"",
             "multipart/mixed; boundary=xyz",
         ] {
-            assert!(TokenField::of(content_type.as_bytes(), "csrf_token", 9).is_none(), "{content_type}");
+            assert!(TokenField::of(content_type.as_bytes(), "cloakroom_csrf", 9).is_none(), "{content_type}");
         }
         for content_type in [
             "application/x-www-form-urlencoded; charset=utf-8",
             "Application/X-WWW-Form-Urlencoded",
             "multipart/form-data; charset=utf-8; Boundary=\"x y\"",
         ] {
-            assert!(TokenField::of(content_type.as_bytes(), "csrf_token", 9).is_some(), "{content_type}");
+            assert!(TokenField::of(content_type.as_bytes(), "cloakroom_csrf", 9).is_some(), "{content_type}");
         }
-        let field = TokenField::of(URLENCODED.as_bytes(), "csrf_token", 9).unwrap();
+        let field = TokenField::of(URLENCODED.as_bytes(), "cloakroom_csrf", 9).unwrap();
         assert!(!format!("{field:?}").contains("held"));
     }
 

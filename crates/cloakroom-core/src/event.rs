@@ -81,6 +81,8 @@ pub enum EventKind {
     ForgedRequest,
     /// A request that changes something needed a form token and had none that is valid; it was refused before it had any effect.
     CsrfTokenRefused,
+    /// A form of another session than the one that is signed in was refused: its page was open across a login.
+    CsrfTokenStale,
     /// A request from elsewhere, or without the token that it needed, went on because only reports were asked for.
     ForgeryReported,
     /// Another site tried to load or embed account content; it was refused.
@@ -138,6 +140,7 @@ impl EventKind {
             Self::SetupFailed => "session_setup_failed",
             Self::ForgedRequest => "malicious_csrf",
             Self::CsrfTokenRefused => "malicious_csrf",
+            Self::CsrfTokenStale => "csrf_token_stale",
             Self::CsrfTokenBeyondLimit => "csrf_token_beyond_limit",
             Self::ForgeryReported => "csrf_report_only",
             Self::EmbeddingRefused => "malicious_cors",

@@ -306,19 +306,31 @@ impl Site {
         &self.own
     }
 
+    /// Whether a token that a request brings is looked at where none is needed: one of another session than the user's is
+    /// refused all the same ([`Resumed::has_other_csrf`](crate::engine::Resumed::has_other_csrf)).
+    pub fn minds_tokens(&self, request: &Request<'_>) -> bool {
+        self.mode != Mode::VerdictOnly
+            && request.forgery == Forgery::Checked
+            && !request.websocket
+            && !is_safe(request.method)
+    }
+
     /// Judges a request by its head.
     ///
     /// In report-only mode the answer is the same; the shell notes it and goes on.
     pub fn judge(&self, request: &Request<'_>) -> Judgement {
         let mut read = Reader { site: self, request, fields: Fields::default() };
-        let safe = matches!(request.method, "GET" | "HEAD" | "OPTIONS");
-        let verdict = match (safe && !request.websocket, request.loading) {
+        let verdict = match (is_safe(request.method) && !request.websocket, request.loading) {
             (true, Loading::Open) => Verdict::Allow,
             (true, Loading::Isolated) => read.loading(),
             (false, _) => read.change(),
         };
         Judgement { verdict, fields: read.fields }
     }
+}
+
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
 }
 
 /// Who a request's `Origin` names.

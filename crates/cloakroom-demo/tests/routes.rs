@@ -212,10 +212,10 @@ async fn the_same_user_confirms_and_another_user_logs_in_anew() {
 async fn r077_every_form_has_the_token_and_only_the_login_page_costs_a_visitor_a_cookie() {
     let site = Site::new();
     let token = ("session-csrf-token", "\"tok-en_\"");
-    let fields = |page: &Page| page.body.matches("name=\"csrf_token\" value=\"tok-en_\"").count();
+    let fields = |page: &Page| page.body.matches("name=\"cloakroom_csrf\" value=\"tok-en_\"").count();
     let forms = |page: &Page| page.body.matches("<form method=\"post\"").count();
     let signed_in = [token, ALICE, ("session-handle", "\"h\"")];
-    site.post("/notes", &signed_in, "csrf_token=tok-en_&text=a").await.leads_to("/notes");
+    site.post("/notes", &signed_in, "cloakroom_csrf=tok-en_&text=a").await.leads_to("/notes");
     for path in ["/", "/notes", "/login", "/nothing"] {
         let page = site.get(path, &signed_in).await;
         assert!(fields(&page) == forms(&page) && fields(&page) > 0, "{path}: {}", page.body);

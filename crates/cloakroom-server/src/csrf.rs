@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use cloakroom::core::clock::{Clock, ClockError, Timestamp};
 use cloakroom::core::cookie::SetCookie;
-use cloakroom::core::csrf::{CsrfToken, FORM_FIELD, HEADER_FIELD, Visitor, VisitorCookie, VisitorKeys};
+use cloakroom::core::csrf::{CsrfToken, Visitor, VisitorCookie, VisitorKeys, has_token_shape};
 use cloakroom::core::csrf_form::Search;
+use cloakroom::core::origin::Field;
 use cloakroom::{EventKind, Session, SessionError, SystemEntropy};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::body::Stream;
 use crate::form::Form;
@@ -21,8 +22,18 @@ struct Shared {
     keys: VisitorKeys,
     cookie: VisitorCookie,
     clock: Arc<dyn Clock>,
+    names: Names,
     form_bytes: usize,
     patience: Duration,
+}
+
+/// Where tokens are looked for.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// The form field.
+    pub field: String,
+    /// The request header field.
+    pub header: HeaderName,
 }
 
 /// A token for one response.
@@ -34,13 +45,22 @@ pub struct Issued {
     pub newcomer: Option<Visitor>,
 }
 
+/// What is asked of a request's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// That there is one, and that it counts.
+    Valid,
+    /// That it is none of another session than the one that is signed in, if there is one.
+    NotStale,
+}
+
 /// What a request showed.
 #[derive(Debug)]
 pub enum Shown {
-    /// A token that counts, or none was needed. Here is the body, from its first byte.
-    Valid(Stream),
-    /// None that counts.
-    Invalid(Stream, EventKind),
+    /// What was asked for. Here is the body, from its first byte.
+    Right(Stream),
+    /// Something else, or nothing.
+    Wrong(Stream, EventKind),
     /// The body broke off or stalled.
     Broken(StatusCode),
 }
@@ -51,10 +71,16 @@ impl Tokens {
         keys: VisitorKeys,
         cookie: VisitorCookie,
         clock: Arc<dyn Clock>,
+        names: Names,
         form_bytes: usize,
         patience: Duration,
     ) -> Self {
-        Self(Arc::new(Shared { keys, cookie, clock, form_bytes, patience }))
+        Self(Arc::new(Shared { keys, cookie, clock, names, form_bytes, patience }))
+    }
+
+    /// The name of the form field.
+    pub fn field(&self) -> &str {
+        &self.0.names.field
     }
 
     /// The cookie that tells visitors apart.
@@ -90,55 +116,70 @@ impl Tokens {
         self.0.cookie.set(visitor)
     }
 
-    /// Looks for a token in a request: in its header, or else in its form, of which the beginning is read.
+    /// Looks for a token in a request: in its header, or else in its form, of which the beginning is read. What has not the shape of
+    /// ours is another framework's, and counts as absent.
     ///
     /// # Errors
     ///
-    /// If the clock fails.
+    /// If the clock fails, or the response has begun.
     pub async fn check(
         &self,
         headers: &HeaderMap,
         body: Stream,
         session: Option<&Session>,
+        wanted: Wanted,
     ) -> Result<Shown, SessionError> {
-        let mut sent = headers.get_all(HEADER_FIELD).iter();
         let refused = EventKind::CsrfTokenRefused;
-        match (sent.next(), sent.next()) {
-            (None, _) => {}
-            (Some(token), None) if self.counts(token.as_bytes(), headers, session)? => {
-                return Ok(Shown::Valid(body));
-            }
-            // A header that does not count is not made good by the form: a page of ours sends one or the other.
-            (Some(_), _) => return Ok(Shown::Invalid(body, refused)),
+        let judge = |token: &[u8], body, otherwise| {
+            Ok(match self.judge(token, headers, session, wanted, otherwise)? {
+                None => Shown::Right(body),
+                Some(kind) => Shown::Wrong(body, kind),
+            })
+        };
+        let sent = Field::of(headers.get_all(&self.0.names.header).iter().map(HeaderValue::as_bytes));
+        // A header that does not count is not made good by the form: a page of ours sends one or the other.
+        if let Field::One(token) = sent
+            && has_token_shape(token)
+        {
+            return judge(token, body, refused);
         }
-        let Some(form) = Form::of(headers, FORM_FIELD, self.0.form_bytes) else {
-            return Ok(Shown::Invalid(body, refused));
+        let Some(form) = Form::of(headers, self.field(), self.0.form_bytes) else {
+            return judge(b"", body, refused);
         };
         let sought = match form.seek(body, self.0.patience).await {
             Ok(sought) => sought,
             Err(status) => return Ok(Shown::Broken(status)),
         };
-        Ok(match sought.search {
-            Search::Found if self.counts(&sought.value, headers, session)? => Shown::Valid(sought.body),
-            Search::BeyondLimit => Shown::Invalid(sought.body, EventKind::CsrfTokenBeyondLimit),
-            _ => Shown::Invalid(sought.body, refused),
-        })
+        let otherwise = match sought.search {
+            Search::BeyondLimit => EventKind::CsrfTokenBeyondLimit,
+            _ => refused,
+        };
+        judge(&sought.value, sought.body, otherwise)
     }
 
-    fn counts(
+    /// What is wrong with a token.
+    fn judge(
         &self,
         token: &[u8],
         headers: &HeaderMap,
         session: Option<&Session>,
-    ) -> Result<bool, SessionError> {
+        wanted: Wanted,
+        otherwise: EventKind,
+    ) -> Result<Option<EventKind>, SessionError> {
+        if wanted == Wanted::NotStale {
+            let stale = session.map_or(Ok(false), |session| session.has_other_csrf(token))?;
+            return Ok(stale.then_some(EventKind::CsrfTokenStale));
+        }
         let now = self.now()?;
         let visitor = self.visitor(headers);
         let visitor = visitor.as_ref().map(|visitor| (&self.0.keys, visitor));
-        Ok(match session {
+        let counts = match session {
             Some(session) => session.accepts_csrf(token, visitor, now),
             // On a route without sessions there is nobody to act as.
             None => visitor.is_some_and(|(keys, visitor)| keys.verify(visitor, token, now)),
-        })
+        };
+        // A stale one may as well be forged where one is needed.
+        Ok((!counts).then_some(otherwise))
     }
 
     fn now(&self) -> Result<Timestamp, ClockError> {

@@ -19,8 +19,8 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::body::Stream;
-use crate::config::Config;
-use crate::csrf::{Issued, Shown, Tokens};
+use crate::config::{Config, Enforcement};
+use crate::csrf::{Issued, Shown, Tokens, Wanted};
 use crate::edge::{Ask, Demand, plain};
 use crate::forwarded::{self, Proto};
 use crate::headers;
@@ -78,7 +78,7 @@ enum Failure {
     Disobeyed(Disobeyed),
     /// A switch of protocols that nobody has asked for.
     Switch,
-    /// The request needed a form token and had none that counts.
+    /// The request needed a form token and had none that counts, or had one of another session.
     Token(EventKind),
     /// The client broke off, or stopped, within a form.
     Broken(StatusCode),
@@ -139,7 +139,19 @@ impl Desk {
         } else {
             None
         };
-        let request = self.demand_token(request.map(Stream::through), ask, session.as_ref()).await?;
+        let request = request.map(Stream::through);
+        // Who may not come here at all is told that first: a form of before the end of a session leads to the login page.
+        if !own
+            && let Some(session) = &session
+            && let Some(refusal) = self.admit(session, ask, &request)
+        {
+            if ask.token == Demand::Token(Wanted::Valid, Enforcement::Refuse) {
+                // It may be forged, and keeps no session alive.
+                session.mark_passive().map_err(Failure::Session)?;
+            }
+            return Ok(refusal);
+        }
+        let request = self.demand_token(request, ask, session.as_ref()).await?;
         if own {
             let office = pages::Office {
                 login_page: &self.0.login_page,
@@ -148,37 +160,34 @@ impl Desk {
             };
             return Ok(pages::serve(request, ask, &office).await);
         }
-        if let Some(session) = &session
-            && let Some(refusal) = self.admit(session, ask, &request)
-        {
-            return Ok(refusal);
-        }
         self.forward(request, ask, session.as_ref()).await
     }
 
-    /// Goes on with requests that need no form token, or show one that counts.
+    /// Goes on with requests whose form token is as demanded.
     async fn demand_token(
         &self,
         request: Request<Stream>,
         ask: &Ask,
         session: Option<&Session>,
     ) -> Result<Request<Stream>, Failure> {
-        if ask.token == Demand::None {
+        let Demand::Token(wanted, enforcement) = ask.token else { return Ok(request) };
+        if wanted == Wanted::NotStale && session.is_none_or(|session| session.subject().is_none()) {
+            // Nobody is signed in: the body of a form is not read in vain.
             return Ok(request);
         }
         let (parts, body) = request.into_parts();
-        let shown = self.0.tokens.check(&parts.headers, body, session).await.map_err(Failure::Session)?;
-        let (body, kind) = match shown {
-            Shown::Valid(body) => return Ok(Request::from_parts(parts, body)),
+        let shown = self.0.tokens.check(&parts.headers, body, session, wanted).await;
+        let (body, kind) = match shown.map_err(Failure::Session)? {
+            Shown::Right(body) => return Ok(Request::from_parts(parts, body)),
             Shown::Broken(status) => return Err(Failure::Broken(status)),
-            Shown::Invalid(body, kind) => (body, kind),
+            Shown::Wrong(body, kind) => (body, kind),
         };
-        if ask.token == Demand::Report {
+        if enforcement == Enforcement::ReportOnly {
             self.observe_in(EventKind::ForgeryReported, ask, session);
             return Ok(Request::from_parts(parts, body));
         }
         if let Some(session) = session {
-            // A forged request keeps no session alive.
+            // What is refused keeps no session alive.
             session.mark_passive().map_err(Failure::Session)?;
         }
         self.observe_in(kind.clone(), ask, session);

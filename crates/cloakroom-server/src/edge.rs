@@ -22,7 +22,7 @@ use tower_service::Service as _;
 
 use crate::body::Stream;
 use crate::config::{Config, Enforcement};
-use crate::csrf::Tokens;
+use crate::csrf::{Names, Tokens, Wanted};
 use crate::desk::Desk;
 use crate::errand::Errand;
 use crate::forwarded::{self, TrustedProxies};
@@ -50,7 +50,7 @@ pub struct Ask {
     pub host: Arc<str>,
     /// Whether it asks for a WebSocket.
     pub websocket: bool,
-    /// Whether it has to bring a form token.
+    /// What is asked of its form token.
     pub token: Demand,
     /// The nonce of the response, for the application; `None` where there is no session.
     pub nonce: Option<Nonce>,
@@ -58,15 +58,13 @@ pub struct Ask {
     pub flight: mpsc::Sender<()>,
 }
 
-/// Whether a request has to bring a form token.
+/// What is asked of a request's form token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// It has not.
+    /// Nothing: it is not looked at.
     None,
-    /// It has, or is refused.
-    Refuse,
-    /// It has, or there is an event.
-    Report,
+    /// This, or what is configured happens.
+    Token(Wanted, Enforcement),
 }
 
 /// The client's address, for the session layer.
@@ -115,6 +113,7 @@ impl Edge {
             opened.visitors.clone(),
             VisitorCookie::beside(sessions.cookie()),
             Arc::clone(&opened.clock),
+            Names { field: config.csrf.field.clone(), header: config.csrf.header.clone() },
             config.form_bytes,
             config.upstream_timeout,
         );
@@ -199,13 +198,17 @@ impl Edge {
         let (target, route) = resolved.map_err(|why| malformed(StatusCode::BAD_REQUEST, &why))?;
         let websocket = headers::is_websocket(&parts);
         let own = is_own(&target);
-        let Judgement { verdict, fields } = self.verdict(&parts, websocket, rules(own, &target, route));
+        let session = !own && route.session == SessionUse::Full;
+        let (Judgement { verdict, fields }, minded) =
+            self.verdict(&parts, websocket, rules(own, &target, route));
         leave.fields = fields;
         let refusing = shared.enforcement == Enforcement::Refuse;
         let token = match verdict {
+            Verdict::Allow if minded && (own || session) => {
+                Demand::Token(Wanted::NotStale, shared.enforcement)
+            }
             Verdict::Allow => Demand::None,
-            Verdict::NeedsToken if refusing => Demand::Refuse,
-            Verdict::NeedsToken => Demand::Report,
+            Verdict::NeedsToken => Demand::Token(Wanted::Valid, shared.enforcement),
             Verdict::Refuse(why) => {
                 let loads =
                     matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) && !websocket;
@@ -221,7 +224,6 @@ impl Edge {
                 Demand::None
             }
         };
-        let session = !own && route.session == SessionUse::Full;
         if session {
             let nonce = Nonce::draw(&SystemEntropy);
             leave.nonce = Some(nonce.map_err(|_| {
@@ -238,19 +240,21 @@ impl Edge {
         Ok(Request::from_parts(parts, body))
     }
 
+    /// The verdict, and whether a token of another session would be minded.
     fn verdict(
         &self,
         parts: &http::request::Parts,
         websocket: bool,
         (forgery, loading): (Forgery, Loading),
-    ) -> Judgement {
+    ) -> (Judgement, bool) {
         let Some(site) = &self.0.site else {
-            return Judgement { verdict: Verdict::Refuse(Why::Unknown), fields: Fields::default() };
+            let verdict = Verdict::Refuse(Why::Unknown);
+            return (Judgement { verdict, fields: Fields::default() }, false);
         };
         let field =
             |name: HeaderName| Field::of(parts.headers.get_all(name).iter().map(HeaderValue::as_bytes));
         let cookies = parts.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        site.judge(&Judged {
+        let judged = Judged {
             method: parts.method.as_str(),
             websocket,
             fetch_site: field(FETCH_SITE),
@@ -260,7 +264,9 @@ impl Edge {
             session_cookie: self.0.sessions.cookie().values(cookies).next().is_some(),
             forgery,
             loading,
-        })
+        };
+        // Who brings no session cookie is in nobody's session.
+        (site.judge(&judged), judged.session_cookie && site.minds_tokens(&judged))
     }
 }
 

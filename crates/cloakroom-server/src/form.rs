@@ -71,14 +71,14 @@ mod tests {
     fn form(content_type: &'static str, max: usize) -> Option<Form> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Form::of(&headers, "csrf_token", max)
+        Form::of(&headers, "cloakroom_csrf", max)
     }
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn a_body_that_was_looked_into_is_the_same_as_before() {
-        let text = format!("note={}&csrf_token=abc&more={}", "x".repeat(500), "y".repeat(500));
+        let text = format!("note={}&cloakroom_csrf=abc&more={}", "x".repeat(500), "y".repeat(500));
         for max in [1, 500, 505, 520, 525, 1000, 5000] {
             let form = form("application/x-www-form-urlencoded", max).unwrap();
             let sought = form.seek(Stream::from(text.clone()), MINUTE).await.unwrap();
@@ -95,13 +95,13 @@ mod tests {
         for _ in 0..2 {
             two.append(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         }
-        assert!(Form::of(&two, "csrf_token", 10).is_none());
+        assert!(Form::of(&two, "cloakroom_csrf", 10).is_none());
     }
 
     #[tokio::test]
     async fn no_more_is_read_than_is_needed() {
         let (mut client, body) = Channel::<Bytes, std::io::Error>::new(1);
-        client.send_data(Bytes::from_static(b"csrf_token=abc&file=")).await.unwrap();
+        client.send_data(Bytes::from_static(b"cloakroom_csrf=abc&file=")).await.unwrap();
         let form = form("application/x-www-form-urlencoded", 1000).unwrap();
         // The rest never comes while the field is looked for.
         let sought = form.seek(Stream::through(body), MINUTE).await.unwrap();
@@ -109,7 +109,7 @@ mod tests {
         let rest = tokio::spawn(sought.body.collect());
         client.send_data(Bytes::from_static(b"rest")).await.unwrap();
         drop(client);
-        assert_eq!(rest.await.unwrap().unwrap().to_bytes(), "csrf_token=abc&file=rest");
+        assert_eq!(rest.await.unwrap().unwrap().to_bytes(), "cloakroom_csrf=abc&file=rest");
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ fn token(told: &str) -> String {
 }
 
 async fn post(client: &mut Client, token: &str) -> u16 {
-    client.send("POST", "/change", &[SILENT, FORM], &format!("csrf_token={token}&x=1")).await.status
+    client.send("POST", "/change", &[SILENT, FORM], &format!("cloakroom_csrf={token}&x=1")).await.status
 }
 
 #[tokio::test]
@@ -36,19 +36,19 @@ async fn r077_r079_a_token_is_of_one_session_and_lives_as_long() {
     {
         assert_eq!(post(&mut alice, bad).await, 403, "{bad}");
         assert_eq!(gateway.log.take(), ["malicious_csrf"]);
-        let header = format!("X-Csrf-Token: {bad}");
+        let header = format!("X-Cloakroom-Csrf: {bad}");
         assert_eq!(alice.ask("POST", "/change", &[SILENT, &header]).await.status, 403, "{bad}");
         assert_eq!(gateway.log.take(), ["malicious_csrf"]);
     }
     assert!(gateway.take().is_empty(), "nothing arrived");
     for good in [&first, &second] {
         assert_eq!(post(&mut alice, good).await, 200);
-        let header = format!("X-CSRF-Token: {good}");
+        let header = format!("X-Cloakroom-Csrf: {good}");
         assert_eq!(alice.ask("POST", "/change", &[SILENT, &header]).await.status, 200);
     }
-    let (one, two) = (format!("X-Csrf-Token: {first}"), format!("X-Csrf-Token: {second}"));
+    let (one, two) = (format!("X-Cloakroom-Csrf: {first}"), format!("X-Cloakroom-Csrf: {second}"));
     assert_eq!(alice.ask("POST", "/change", &[SILENT, &one, &two]).await.status, 403, "one header at most");
-    let in_url = format!("/change?csrf_token={first}");
+    let in_url = format!("/change?cloakroom_csrf={first}");
     assert_eq!(alice.ask("POST", &in_url, &[SILENT]).await.status, 403, "never in a URL");
     alice.told(&["Session-Rotate: ?1"]).await;
     assert_eq!(post(&mut alice, &first).await, 200, "a form survives a rotation");
@@ -90,7 +90,7 @@ async fn r078_a_visitors_form_is_protected_and_who_only_looks_gets_no_cookie() {
     assert!(gateway.take().is_empty());
     assert_eq!(post(&mut visitor, &first).await, 200);
     let login = says("/login", &["Session-Login: \"alice\"", "Session-Csrf: ?1"]);
-    let answer = visitor.send("POST", &login, &[FORM], &format!("csrf_token={first}")).await;
+    let answer = visitor.send("POST", &login, &[FORM], &format!("cloakroom_csrf={first}")).await;
     assert_eq!((answer.status, &visitor.visitor), (200, &None), "gone with the login: {answer:?}");
     assert!(visitor.cookie.is_some());
     assert_eq!(post(&mut visitor, &first).await, 403, "R-079: dead at the login");
@@ -132,10 +132,10 @@ async fn what_carries_a_token_arrives_byte_for_byte() {
     };
     let multipart = "Content-Type: multipart/form-data; boundary=bound";
     let bodies = [
-        (FORM, format!("note=a+%26+b&csrf_token={good}")),
-        (FORM, format!("csrf_token={good}&file={large}")),
-        (multipart, part("note", "csrf_token=no") + &part("csrf_token", &good) + "--bound--\r\n"),
-        (multipart, part("csrf_token", &good) + &part("file", &large) + "--bound--\r\n"),
+        (FORM, format!("note=a+%26+b&cloakroom_csrf={good}")),
+        (FORM, format!("cloakroom_csrf={good}&file={large}")),
+        (multipart, part("note", "cloakroom_csrf=no") + &part("cloakroom_csrf", &good) + "--bound--\r\n"),
+        (multipart, part("cloakroom_csrf", &good) + &part("file", &large) + "--bound--\r\n"),
     ];
     for (kind, body) in bodies {
         let answer = client.send("POST", "/change", &[SILENT, kind], &body).await;
@@ -147,14 +147,14 @@ async fn what_carries_a_token_arrives_byte_for_byte() {
     gateway.take();
     gateway.log.take();
     for (kind, body) in [
-        (FORM, format!("file={large}&csrf_token={good}")),
-        (multipart, part("file", &large) + &part("csrf_token", &good) + "--bound--\r\n"),
+        (FORM, format!("file={large}&cloakroom_csrf={good}")),
+        (multipart, part("file", &large) + &part("cloakroom_csrf", &good) + "--bound--\r\n"),
     ] {
         assert_eq!(client.send("POST", "/change", &[SILENT, kind], &body).await.status, 403, "{kind}");
         assert_eq!(gateway.log.take(), ["csrf_token_beyond_limit"], "{kind}");
     }
     for kind in ["Content-Type: application/json", "Content-Type: text/plain", "X: none"] {
-        let answer = client.send("POST", "/change", &[SILENT, kind], &format!("csrf_token={good}")).await;
+        let answer = client.send("POST", "/change", &[SILENT, kind], &format!("cloakroom_csrf={good}")).await;
         assert_eq!(answer.status, 403, "{kind}");
     }
     assert!(gateway.take().is_empty(), "nothing arrived");
@@ -189,7 +189,7 @@ async fn r071_r076_modes_ask_for_what_they_say() {
         let gateway = gateway(&format!("[csrf]\nmode = \"{mode}\"\n")).await;
         let mut client = gateway.client();
         let uses = says("/", &["Session-Csrf: ?1"]);
-        let visitors = format!("csrf_token={}", token(&client.get(&uses).await.body));
+        let visitors = format!("cloakroom_csrf={}", token(&client.get(&uses).await.body));
         let login = says("/", &["Session-Login: \"alice\""]);
         client.send("POST", &login, &[FORM], &visitors).await;
         let good = token(&client.get("/").await.body);
@@ -199,7 +199,7 @@ async fn r071_r076_modes_ask_for_what_they_say() {
         for elsewhere in
             ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site", "No-Site: 1\r\nOrigin: null"]
         {
-            let header = format!("X-Csrf-Token: {good}");
+            let header = format!("X-Cloakroom-Csrf: {good}");
             let answer = client.ask("POST", "/", &[elsewhere, &header]).await;
             assert_eq!(answer.status, 403, "{mode}: no token rescues {elsewhere}");
         }
@@ -402,15 +402,15 @@ async fn r064_the_gateways_own_forms_carry_tokens() {
     let gateway = gateway("[csrf]\nmode = \"verdict-and-token\"").await;
     let mut client = gateway.client();
     let uses = says("/", &["Session-Csrf: ?1"]);
-    let visitors = format!("csrf_token={}", token(&client.get(&uses).await.body));
+    let visitors = format!("cloakroom_csrf={}", token(&client.get(&uses).await.body));
     client.send("POST", &says("/", &["Session-Login: \"alice\""]), &[FORM], &visitors).await;
     for page in ["/.cloakroom/sessions", "/.cloakroom/signed-out"] {
         let page = client.get(page).await;
-        let field = "name=\"csrf_token\" value=\"";
+        let field = "name=\"cloakroom_csrf\" value=\"";
         assert_eq!(page.body.matches("method=\"post\"").count(), page.body.matches(field).count());
         let in_form = page.body.split(field).nth(1).unwrap().split('"').next().unwrap().to_owned();
         assert_eq!(client.ask("POST", "/.cloakroom/sessions/end-others", &[]).await.status, 403);
-        let body = format!("csrf_token={in_form}");
+        let body = format!("cloakroom_csrf={in_form}");
         let answer = client.send("POST", "/.cloakroom/sessions/end-others", &[FORM], &body).await;
         assert_eq!((answer.status, answer.field("location")), (303, Some("/.cloakroom/sessions")));
     }

@@ -219,6 +219,16 @@ impl Session {
         self.slot.with(|loaded| Ok(loaded.resumed.accepts_csrf(text, visitor, now))).unwrap_or(false)
     }
 
+    /// Whether a text is a form token of another session, while this one belongs to somebody, for adapters: as
+    /// [`Resumed::has_other_csrf`](cloakroom_core::engine::Resumed::has_other_csrf) says.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::AfterResponse`] once the response has begun.
+    pub fn has_other_csrf(&self, text: &[u8]) -> Result<bool, SessionError> {
+        self.slot.with(|loaded| Ok(loaded.resumed.has_other_csrf(text)))
+    }
+
     /// Demands that somebody is logged in, and returns who.
     ///
     /// # Errors

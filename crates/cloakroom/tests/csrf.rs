@@ -169,7 +169,7 @@ impl Browser {
 
     /// What a client without either header field does, with a token in the form.
     fn form(&mut self, path: &str, token: &str) -> Answer {
-        self.post(path, &[("content-type", FORM)], format!("a=1&csrf_token={token}"))
+        self.post(path, &[("content-type", FORM)], format!("a=1&cloakroom_csrf={token}"))
     }
 }
 
@@ -272,23 +272,26 @@ fn r076_a_request_with_a_session_that_says_nothing_of_its_source_needs_a_token()
     let altered = format!("{}{}", if token.starts_with('A') { 'B' } else { 'A' }, &token[1..]);
     for (fields, body) in [
         (vec![], String::new()),
-        (vec![("content-type", FORM)], format!("csrf_token={altered}")),
+        (vec![("content-type", FORM)], format!("cloakroom_csrf={altered}")),
         (vec![("content-type", FORM)], format!("other={token}")),
-        (vec![("content-type", "text/plain")], format!("csrf_token={token}")),
-        (vec![("content-type", "application/json")], format!("{{\"csrf_token\":\"{token}\"}}")),
-        (vec![("x-csrf-token", &*altered)], String::new()),
-        (vec![("x-csrf-token", "")], String::new()),
-        (vec![("x-csrf-token", &*token), ("x-csrf-token", &*token)], String::new()),
-        (vec![("x-csrf-token", &*altered), ("content-type", FORM)], format!("csrf_token={token}")),
-        (vec![("sec-fetch-site", "cross-site"), ("x-csrf-token", &*token)], String::new()),
+        (vec![("content-type", "text/plain")], format!("cloakroom_csrf={token}")),
+        (vec![("content-type", "application/json")], format!("{{\"cloakroom_csrf\":\"{token}\"}}")),
+        (vec![("x-cloakroom-csrf", &*altered)], String::new()),
+        (vec![("x-cloakroom-csrf", "")], String::new()),
+        (vec![("x-cloakroom-csrf", &*token), ("x-cloakroom-csrf", &*token)], String::new()),
+        (vec![("x-cloakroom-csrf", &*altered), ("content-type", FORM)], format!("cloakroom_csrf={token}")),
+        (vec![("sec-fetch-site", "cross-site"), ("x-cloakroom-csrf", &*token)], String::new()),
     ] {
         let answer = browser.post("/plain", &fields, body);
         assert_eq!((answer.status, world.handled()), (StatusCode::FORBIDDEN, 0), "{fields:?}");
         assert_eq!(world.log.names(), ["malicious_csrf"], "{fields:?}");
     }
     assert_eq!(browser.form("/plain", &token).status, StatusCode::OK);
-    assert_eq!(browser.post("/plain", &[("x-csrf-token", &token)], "").status, StatusCode::OK);
-    assert_eq!(browser.post("/plain?csrf_token=x", &[("x-csrf-token", &token)], "").status, StatusCode::OK);
+    assert_eq!(browser.post("/plain", &[("x-cloakroom-csrf", &token)], "").status, StatusCode::OK);
+    assert_eq!(
+        browser.post("/plain?cloakroom_csrf=x", &[("x-cloakroom-csrf", &token)], "").status,
+        StatusCode::OK
+    );
     assert_eq!((world.handled(), world.log.names()), (3, vec![]));
 
     let strict = World::with(|csrf| csrf.mode(Mode::VerdictOnly));
@@ -397,12 +400,12 @@ fn a_form_is_passed_on_unchanged_whatever_was_read_of_it() {
     let part = |header: &str, value: &str| {
         format!("--b\r\nContent-Disposition: form-data; {header}\r\n\r\n{value}\r\n")
     };
-    let field = part("name=\"csrf_token\"", &token);
+    let field = part("name=\"cloakroom_csrf\"", &token);
     let file = part("name=\"f\"; filename=\"f\"", &"x".repeat(100_000));
     let multipart = "multipart/form-data; boundary=b";
     for (content_type, body) in [
-        (FORM, format!("a=%20&csrf_token={token}")),
-        (FORM, format!("csrf_token={token}&a={}", "x".repeat(100_000))),
+        (FORM, format!("a=%20&cloakroom_csrf={token}")),
+        (FORM, format!("cloakroom_csrf={token}&a={}", "x".repeat(100_000))),
         (multipart, [&*field, "--b--\r\n"].concat()),
         (multipart, [&*field, &*file, "--b--\r\n"].concat()),
     ] {
@@ -431,10 +434,13 @@ fn a_body_is_not_read_where_the_header_fields_say_enough() {
     let mut browser = world.browser();
     browser.own("/log-in");
     let token = browser.get("/form").text().to_owned();
+    let other = world.browser().get("/form").text().to_owned();
+    let own = ("sec-fetch-site", "same-origin");
     for fields in [
-        &[("sec-fetch-site", "same-origin"), ("content-type", FORM)][..],
-        &[("x-csrf-token", &*token), ("content-type", FORM)],
-        &[("x-csrf-token", "wrong"), ("content-type", FORM)],
+        &[own, ("content-type", "application/json")][..],
+        &[own, ("x-cloakroom-csrf", &*token), ("content-type", FORM)],
+        &[("x-cloakroom-csrf", &*token), ("content-type", FORM)],
+        &[("x-cloakroom-csrf", &*other), ("content-type", FORM)],
         &[("content-type", "application/json")],
     ] {
         let looked = Arc::new(AtomicBool::new(false));
@@ -443,6 +449,11 @@ fn a_body_is_not_read_where_the_header_fields_say_enough() {
         assert!(matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN), "{status}");
         assert!(!looked.load(Ordering::Relaxed), "{fields:?}");
     }
+    let mut nobody = world.browser();
+    let looked = Arc::new(AtomicBool::new(false));
+    let body = Body::new(Watched(Arc::clone(&looked)));
+    nobody.send(nobody.request("POST", "/nowhere", &[own, ("content-type", FORM)], body));
+    assert!(!looked.load(Ordering::Relaxed), "whose form could it be?");
 }
 
 #[test]
@@ -496,7 +507,7 @@ fn in_report_only_mode_requests_go_on_and_are_reported() {
     browser.own("/log-in");
     world.log.take();
     assert_eq!(browser.post("/plain", &[("sec-fetch-site", "cross-site")], "body").text(), "body");
-    assert_eq!(browser.form("/plain", "wrong").text(), "a=1&csrf_token=wrong");
+    assert_eq!(browser.form("/plain", "wrong").text(), "a=1&cloakroom_csrf=wrong");
     assert_eq!(world.handled(), 2);
     assert_eq!(world.log.names(), ["csrf_report_only", "csrf_report_only"]);
 }
@@ -589,5 +600,75 @@ impl http_body::Body for Pieces {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.1)
+    }
+}
+
+#[test]
+fn r079_a_form_of_the_account_before_is_not_saved_into_the_account_after() {
+    let own = ("sec-fetch-site", "same-origin");
+    let world = World::with(|csrf| csrf.exempt("/hook"));
+    let mut browser = world.browser();
+    let of_nobody = browser.get("/form").text().to_owned();
+    browser.own("/log-in");
+    let before = browser.get("/form").text().to_owned();
+    browser.own("/log-in");
+    let now = browser.get("/form").text().to_owned();
+    let calls = world.store.counts().total();
+    world.handled();
+    world.log.take();
+    for stale in [&before, &of_nobody] {
+        for answer in [
+            browser.post("/plain", &[own, ("content-type", FORM)], format!("a=1&cloakroom_csrf={stale}")),
+            browser.post("/plain", &[own, ("x-cloakroom-csrf", stale)], "{}"),
+        ] {
+            assert_eq!((answer.status, answer.refused), (StatusCode::FORBIDDEN, Some(CsrfRefused::Stale)));
+        }
+        assert_eq!((world.handled(), world.log.names()), (0, vec!["csrf_token_stale"; 2]));
+        // Where one is needed, it may as well be a forged one.
+        let answer = browser.post("/plain", &[("x-cloakroom-csrf", stale)], "{}");
+        assert_eq!((answer.status, answer.refused), (StatusCode::FORBIDDEN, Some(CsrfRefused::Token)));
+        assert_eq!((world.handled(), world.log.names()), (0, vec!["malicious_csrf"]));
+        // Where tokens are not looked at.
+        assert_eq!(browser.post("/hook", &[own, ("x-cloakroom-csrf", stale)], "").status, StatusCode::OK);
+        world.handled();
+    }
+    let looked = world.store.counts().total();
+    assert!(looked > calls);
+    // Another framework's token, or none: as if nobody had looked.
+    for (field, text) in [("csrf_token", &*before), ("cloakroom_csrf", "abc"), ("note", "x")] {
+        let body = format!("{field}={text}");
+        let fields = [own, ("content-type", FORM), ("x-csrf-token", &*before), ("x-cloakroom-csrf", "abc")];
+        let answer = browser.post("/plain", &fields, body.clone());
+        assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, body.as_bytes()), "{field}");
+    }
+    assert_eq!(world.store.counts().total(), looked, "nothing is looked up for them");
+    let body = format!("a=1&cloakroom_csrf={now}");
+    assert_eq!(browser.post("/plain", &[own, ("content-type", FORM)], body).status, StatusCode::OK);
+    assert_eq!((world.handled(), world.log.names()), (4, vec![]));
+    // Nobody is signed in any more: there is no account that it could be saved into.
+    browser.own("/log-out");
+    assert_eq!(browser.post("/plain", &[own, ("x-cloakroom-csrf", &now)], "").status, StatusCode::OK);
+
+    let reports = World::with(Csrf::report_only);
+    let mut browser = reports.browser();
+    browser.own("/log-in");
+    let before = browser.get("/form").text().to_owned();
+    browser.own("/log-in");
+    reports.log.take();
+    assert_eq!(browser.post("/plain", &[own, ("x-cloakroom-csrf", &before)], "").status, StatusCode::OK);
+    assert_eq!(reports.log.names(), ["csrf_report_only"]);
+    for (mode, status) in
+        [(Mode::VerdictOnly, StatusCode::OK), (Mode::VerdictAndToken, StatusCode::FORBIDDEN)]
+    {
+        let world = World::with(|csrf| csrf.mode(mode));
+        let mut browser = world.browser();
+        let mut tokens = Vec::new();
+        for _ in 0..2 {
+            let token = browser.get("/form").text().to_owned();
+            browser.post("/log-in", &[own, ("x-cloakroom-csrf", &token)], "");
+            tokens.push(browser.get("/form").text().to_owned());
+        }
+        let answer = browser.post("/plain", &[own, ("x-cloakroom-csrf", &tokens[0])], "");
+        assert_eq!(answer.status, status, "{mode:?}");
     }
 }

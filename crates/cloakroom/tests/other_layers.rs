@@ -93,12 +93,12 @@ fn requests_and_responses_pass_through_layers_of_others_in_either_order() {
         let visitor = headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
         let cookies = format!("{visitor}; __Host-Http-sid=x");
 
-        let good = form(&[("cookie", &cookies)], &format!("csrf_token={token}&text=tea"));
+        let good = form(&[("cookie", &cookies)], &format!("cloakroom_csrf={token}&text=tea"));
         assert_eq!(ask(&app, good).2, "tea", "{order}: what was read for the token is passed on");
         let (status, headers, _) = ask(&app, form(&[("cookie", &cookies)], "text=tea"));
         assert_eq!(status, StatusCode::FORBIDDEN, "{order}");
         assert_eq!(headers["x-content-type-options"], "nosniff", "{order}: on refusals too");
-        let long = format!("text={}&csrf_token={token}", "x".repeat(2000));
+        let long = format!("text={}&cloakroom_csrf={token}", "x".repeat(2000));
         let (status, ..) = ask(&app, form(&[("cookie", &cookies)], &long));
         assert!(status.is_client_error(), "{order}: {status}");
     }

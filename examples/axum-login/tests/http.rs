@@ -114,7 +114,8 @@ async fn the_login_form_has_a_token_and_its_page_the_headers() {
     let page = browser.get("/login").await;
     assert!(page.header("set-cookie").unwrap().starts_with("__Host-Http-login-csrf="), "{page:?}");
     assert!(page.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
-    let token = page.body.split("name=\"csrf_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
-    let fields = [("csrf_token", token), ("username", "alice"), ("password", "wonderland-42")];
+    let token =
+        page.body.split("name=\"cloakroom_csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let fields = [("cloakroom_csrf", token), ("username", "alice"), ("password", "wonderland-42")];
     leads_to(&browser.post("/login", &fields).await, "/notes");
 }

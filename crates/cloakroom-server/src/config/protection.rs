@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use cloakroom::core::csp::{CspOptions, Resource, Weakness};
+use cloakroom::core::csrf::{FORM_FIELD, HEADER_FIELD};
 use cloakroom::core::origin::{Mode, Origin};
 use cloakroom::core::security_headers::{
     CspMode, Opener, Referrer, ResourcePolicy, SecurityHeaders, SecurityHeadersOptions,
 };
+use http::HeaderName;
 use serde::Deserialize;
 
 use super::Check;
+use crate::headers::folded;
 use crate::pages::CSP_REPORT;
 
 #[derive(Debug, Default, Deserialize)]
@@ -17,6 +20,8 @@ use crate::pages::CSP_REPORT;
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawCsrf {
     pub mode: Option<String>,
+    pub field: Option<String>,
+    pub header: Option<String>,
     pub trusted_origins: Vec<String>,
     pub insecure_report_only: Option<String>,
 }
@@ -63,6 +68,10 @@ pub struct RawHeaders {
 pub struct CsrfConfig {
     /// How much a request that changes something has to show.
     pub mode: Mode,
+    /// The form field that holds a token. Default: `cloakroom_csrf`.
+    pub field: String,
+    /// The request header field that holds one. Default: `x-cloakroom-csrf`.
+    pub header: HeaderName,
     /// Origins besides the site's own.
     pub trusted: Vec<Origin>,
     /// Whether refusals are only reported.
@@ -114,8 +123,25 @@ impl RawCsrf {
                 Enforcement::ReportOnly
             }
         };
-        CsrfConfig { mode, trusted, enforcement }
+        let field = self.field.unwrap_or_else(|| FORM_FIELD.to_owned());
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if !(1..=64).contains(&field.len()) || !field.bytes().all(plain) {
+            let expected = "the name of a form field: 1 to 64 of A to Z, a to z, 0 to 9, -, _ and .";
+            check.problem("csrf.field", &field, expected);
+        }
+        let header = self.header.as_deref().unwrap_or(HEADER_FIELD);
+        let expected = "the name of a request header field that nobody else uses, such as X-Cloakroom-Csrf";
+        let header = check.read("csrf.header", header, expected, own_header);
+        let header = header.unwrap_or(HeaderName::from_static(HEADER_FIELD));
+        CsrfConfig { mode, field, header, trusted, enforcement }
     }
+}
+
+/// The name of a header field for tokens: none that means something else, and none that is removed.
+fn own_header(name: &str) -> Option<HeaderName> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    let taken = folded(&name).starts_with("session-") || !name.as_str().starts_with("x-");
+    (!taken).then_some(name)
 }
 
 impl RawCsp {

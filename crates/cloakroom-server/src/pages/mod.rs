@@ -37,6 +37,7 @@ struct SessionsPage<'a> {
     subject: String,
     sessions: Vec<Line>,
     login_page: &'a str,
+    field: &'a str,
     csrf: &'a str,
 }
 
@@ -55,6 +56,7 @@ struct SignedOutPage<'a> {
     login_page: &'a str,
     /// Who is signed in all the same: somebody came here without having signed out.
     subject: Option<String>,
+    field: &'a str,
     csrf: &'a str,
 }
 
@@ -124,6 +126,7 @@ async fn act(
             subject: subject.to_string(),
             sessions: lines(session.list().await?)?,
             login_page,
+            field: office.tokens.field(),
             csrf: issued.token.expose(),
         };
         return Ok(page.render().map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), html));
@@ -152,7 +155,8 @@ async fn signed_out(extensions: &http::Extensions, office: &Office<'_>) -> Respo
         // Only who is signed in gets a form.
         let issued = subject.as_ref().map(|_| office.tokens.issue(&session, None)).transpose()?;
         let csrf = issued.as_ref().map_or("", |issued| issued.token.expose());
-        let page = SignedOutPage { login_page: office.login_page, subject, csrf };
+        let (login_page, field) = (office.login_page, office.tokens.field());
+        let page = SignedOutPage { login_page, subject, field, csrf };
         Ok::<_, SessionError>(page.render())
     };
     match page.await {

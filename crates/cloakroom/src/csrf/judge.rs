@@ -1,6 +1,7 @@
 //! The verdict on a request, and the search for its token.
 
 use bytes::Bytes;
+use cloakroom_core::csrf::has_token_shape;
 use cloakroom_core::csrf_form::{Search, TokenField};
 use cloakroom_core::engine::Activity;
 use cloakroom_core::event::{Event, EventKind};
@@ -27,14 +28,26 @@ pub enum CsrfRefused {
     /// It needed a token and had none that is valid: the page was open across a login or logout, or for very long. Loading it
     /// again helps.
     Token,
+    /// It brought a token of another session than the one that is signed in: the page was open while somebody logged in. What it
+    /// says was meant for the account before. Loading the page again helps.
+    Stale,
     /// Another site tried to load or embed account content.
     Embedded,
+}
+
+/// What is asked of a request's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// That there is one, and that it counts.
+    Valid,
+    /// That it is none of another session, if there is one.
+    NotStale,
 }
 
 /// What to do with a request whose token was looked at.
 pub(super) enum Found {
     Valid,
-    Refused,
+    Refused(CsrfRefused),
     /// The session cannot be known.
     Failed(SessionError),
 }
@@ -58,12 +71,13 @@ fn is_websocket(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 impl CsrfShared {
-    pub(super) fn judge<B>(&self, request: &Request<B>) -> Judgement {
+    /// The verdict, and whether a token of another session would be minded.
+    pub(super) fn judge<B>(&self, request: &Request<B>) -> (Judgement, bool) {
         let head = RequestHead::of(request);
         let websocket = is_websocket(head.method, head.headers);
         let loading = self.loading.as_ref().map_or(Loading::Open, |loading_of| loading_of(head));
         let exempt = self.exempt.iter().any(|path| path == head.uri.path());
-        self.site.judge(&origin::Request {
+        let request = origin::Request {
             method: head.method.as_str(),
             websocket,
             fetch_site: one(head.headers, &FETCH_SITE),
@@ -73,7 +87,9 @@ impl CsrfShared {
             session_cookie: self.sessions.engine.cookie().values(cookies(head.headers)).next().is_some(),
             forgery: if exempt { Forgery::Exempt } else { Forgery::Checked },
             loading,
-        })
+        };
+        // Who brings no session cookie is in nobody's session.
+        (self.site.judge(&request), request.session_cookie && self.site.minds_tokens(&request))
     }
 
     /// Reports a refusal by the request's head. Nothing is known of the session then, and nothing is looked up.
@@ -95,22 +111,30 @@ impl CsrfShared {
         self.enforce == Enforce::ReportOnly
     }
 
-    /// Looks for a valid token: in the header field; where that is absent, in the form.
-    pub(super) async fn seek<B>(&self, request: Request<B>) -> (Request<CsrfBody<B>>, Found)
+    /// Whether there is a place where a token may be.
+    fn may_have_token<B>(&self, request: &Request<B>) -> bool {
+        let headers = request.headers();
+        headers.contains_key(&self.header) || self.form(headers).is_some()
+    }
+
+    fn form(&self, headers: &HeaderMap) -> Option<TokenField> {
+        let Field::One(content_type) = one(headers, &header::CONTENT_TYPE) else { return None };
+        TokenField::of(content_type, &self.field, self.form_limit)
+    }
+
+    /// Looks for a token: in the header field; where that has none of our shape, in the form.
+    pub(super) async fn seek<B>(&self, request: Request<B>, wanted: Wanted) -> (Request<CsrfBody<B>>, Found)
     where
         B: Body<Data = Bytes>,
     {
         let (head, body) = request.into_parts();
-        let (text, form) = match (one(&head.headers, &self.header), one(&head.headers, &header::CONTENT_TYPE))
-        {
-            (Field::One(text), _) => (text, None),
-            (Field::Absent, Field::One(content_type)) => {
-                (&b""[..], TokenField::of(content_type, &self.field, self.form_limit))
-            }
-            _ => (&b""[..], None),
+        let (text, form) = match one(&head.headers, &self.header) {
+            Field::One(text) if has_token_shape(text) => (text, None),
+            // Another framework's, which has nothing to do with us.
+            _ => (&b""[..], self.form(&head.headers)),
         };
         let Some(mut form) = form else {
-            let found = self.check(&head, text, EventKind::CsrfTokenRefused).await;
+            let found = self.check(&head, text, wanted, EventKind::CsrfTokenRefused).await;
             return (Request::from_parts(head, CsrfBody::untouched(body)), found);
         };
         let mut search = Search::Absent;
@@ -126,11 +150,20 @@ impl CsrfShared {
             Search::BeyondLimit => EventKind::CsrfTokenBeyondLimit,
             _ => EventKind::CsrfTokenRefused,
         };
-        let found = self.check(&head, form.value(), otherwise).await;
+        let found = self.check(&head, form.value(), wanted, otherwise).await;
         (Request::from_parts(head, body), found)
     }
 
-    async fn check(&self, head: &http::request::Parts, text: &[u8], otherwise: EventKind) -> Found {
+    async fn check(
+        &self,
+        head: &http::request::Parts,
+        text: &[u8],
+        wanted: Wanted,
+        otherwise: EventKind,
+    ) -> Found {
+        if wanted == Wanted::NotStale && !has_token_shape(text) {
+            return Found::Valid;
+        }
         let Some(SlotHandle(slot)) = head.extensions.get::<SlotHandle>() else {
             return Found::Failed(SessionError::NoLayer);
         };
@@ -144,10 +177,16 @@ impl CsrfShared {
         let visitor = self.visitor_cookie.find(cookies(&head.headers));
         let looked = slot.with(|loaded| {
             let visitor = visitor.as_ref().map(|visitor| (&self.visitor_keys, visitor));
-            if loaded.resumed.accepts_csrf(text, visitor, now) {
-                return Ok(None);
-            }
-            let mut event = Event::new(otherwise.clone(), loaded.resumed.facts().client, now);
+            let (refused, kind) = match wanted {
+                Wanted::Valid if !loaded.resumed.accepts_csrf(text, visitor, now) => {
+                    (CsrfRefused::Token, otherwise.clone())
+                }
+                Wanted::NotStale if loaded.resumed.has_other_csrf(text) => {
+                    (CsrfRefused::Stale, EventKind::CsrfTokenStale)
+                }
+                Wanted::Valid | Wanted::NotStale => return Ok(None),
+            };
+            let mut event = Event::new(kind, loaded.resumed.facts().client, now);
             if let Some(record) = loaded.resumed.record() {
                 event = event.of(record.handle(), record.subject());
             }
@@ -157,13 +196,13 @@ impl CsrfShared {
                 // What is refused is no activity of the user.
                 loaded.resumed.set_activity(Activity::Passive);
             }
-            Ok(Some(event))
+            Ok(Some((event, refused)))
         });
         match looked {
             Ok(None) => Found::Valid,
-            Ok(Some(event)) => {
+            Ok(Some((event, refused))) => {
                 self.sessions.observe(&event);
-                Found::Refused
+                Found::Refused(refused)
             }
             Err(error) => Found::Failed(error),
         }
@@ -178,16 +217,17 @@ fn is_safe(method: &Method) -> bool {
 pub(super) enum Way {
     Straight,
     Refuse(CsrfRefused),
-    Token,
+    Token(Wanted),
 }
 
 impl CsrfShared {
     /// The way of a request, and the header fields that it depended on.
     pub(super) fn way<B>(&self, request: &Request<B>) -> (Way, Fields) {
-        let Judgement { verdict, fields } = self.judge(request);
+        let (Judgement { verdict, fields }, minded) = self.judge(request);
         let way = match verdict {
+            Verdict::Allow if minded && self.may_have_token(request) => Way::Token(Wanted::NotStale),
             Verdict::Allow => Way::Straight,
-            Verdict::NeedsToken => Way::Token,
+            Verdict::NeedsToken => Way::Token(Wanted::Valid),
             Verdict::Refuse(why) => match self.report(request, why) {
                 _ if self.reports_only() => Way::Straight,
                 refused => Way::Refuse(refused),

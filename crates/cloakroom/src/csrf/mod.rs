@@ -104,13 +104,13 @@ impl Csrf {
         self
     }
 
-    /// Names the form field that holds a token. Default: `csrf_token`.
+    /// Names the form field that holds a token. Default: `cloakroom_csrf`.
     pub fn field(mut self, name: impl Into<String>) -> Self {
         self.field = name.into();
         self
     }
 
-    /// Names the request header field that holds a token. Default: `x-csrf-token`.
+    /// Names the request header field that holds a token. Default: `x-cloakroom-csrf`.
     pub fn header(mut self, name: impl Into<String>) -> Self {
         self.header = name.into();
         self

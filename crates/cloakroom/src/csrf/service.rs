@@ -60,17 +60,17 @@ where
         let phase = match way {
             Way::Straight => Phase::Inner { inner: self.inner.call(request.map(CsrfBody::untouched)) },
             Way::Refuse(refused) => Phase::Refused { refused },
-            Way::Token => {
+            Way::Token(wanted) => {
                 // The one that is ready goes with the request.
                 let clone = self.inner.clone();
                 let mut inner = std::mem::replace(&mut self.inner, clone);
                 let shared = Arc::clone(&self.shared);
                 let run = async move {
-                    let (request, found) = shared.seek(request).await;
+                    let (request, found) = shared.seek(request, wanted).await;
                     match found {
                         Found::Valid => inner.call(request).await,
-                        Found::Refused if shared.reports_only() => inner.call(request).await,
-                        Found::Refused => Ok(refuse(CsrfRefused::Token)),
+                        Found::Refused(_) if shared.reports_only() => inner.call(request).await,
+                        Found::Refused(refused) => Ok(refuse(refused)),
                         Found::Failed(error) => {
                             let mut response = Response::new(ResBody::default());
                             error.mark(&mut response);

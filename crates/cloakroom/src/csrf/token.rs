@@ -37,7 +37,7 @@ impl Desk {
     }
 }
 
-/// A token for the forms and scripts of one page: the field `csrf_token` or the header field `x-csrf-token`.
+/// A token for the forms and scripts of one page: the field `cloakroom_csrf` or the header field `x-cloakroom-csrf`.
 ///
 /// A handler gets it by extraction (axum), or by [`CsrfToken::load`]. It is new for each response, good in the session it
 /// was issued for, through rotations, and dead after a login or logout. A visitor without a session gets no record, but
