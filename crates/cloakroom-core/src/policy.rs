@@ -1,10 +1,13 @@
 //! The policy: limits and intervals, with the figures of the standards and one check of all of them.
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::data::is_key_name;
 use crate::store::{AtCap, Cap, SweepLimits};
+
+mod check;
+mod problem;
+
+pub use problem::{ConfigErrors, Problem};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -127,7 +130,8 @@ impl Policy {
         self
     }
 
-    /// Replaces the secret this often while a session is in use. Default 15 minutes.
+    /// Replaces the secret this often while a session is in use. Default 15 minutes; longer than the grace, shorter than the absolute
+    /// limit.
     #[must_use = "this returns the changed policy"]
     pub const fn rotation_interval(mut self, interval: Duration) -> Self {
         self.rotation_interval = Some(interval);
@@ -154,7 +158,8 @@ impl Policy {
         self
     }
 
-    /// How old an authentication may be to count as recent. Default 5 minutes.
+    /// How old an authentication may be to count as recent. Default 5 minutes, longer than the clock skew, by which it is shortened
+    ///
     #[must_use = "this returns the changed policy"]
     pub const fn recent_login(mut self, age: Duration) -> Self {
         self.recent_login = age;
@@ -277,167 +282,4 @@ impl Policy {
         let longest = self.absolute.max(AAL1.absolute);
         SweepLimits { batch: 32, tombstone_ttl: self.tombstone_ttl, epoch_ttl: longest.saturating_add(DAY) }
     }
-
-    /// Checks every figure.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigErrors`] with every problem at once.
-    pub fn check(&self) -> Result<(), ConfigErrors> {
-        let mut problems = Vec::new();
-        let mut want = |good: bool, key: &str, value: &dyn fmt::Debug, expected: &str| {
-            if !good {
-                problems.push(Problem::new(key, &format!("{value:?}"), expected));
-            }
-        };
-        let ceiling = self.ceiling;
-        let lifted = self.beyond_nist.is_some();
-        let grace = self.rotation_grace.saturating_add(self.clock_skew);
-        want(self.idle >= MINUTE, "policy.idle", &self.idle, "at least 1 minute");
-        want(self.idle <= self.absolute, "policy.idle", &self.idle, "at most the absolute limit");
-        want(
-            lifted || ceiling.idle.is_none_or(|max| self.idle <= max),
-            "policy.idle",
-            &self.idle,
-            &format!("at most NIST's {:?} for {}, or insecure_beyond_nist", ceiling.idle, ceiling.name),
-        );
-        want(
-            (lifted && !ceiling.hard) || self.absolute <= ceiling.absolute,
-            "policy.absolute",
-            &self.absolute,
-            &if ceiling.hard {
-                format!("at most NIST's {:?} for {}, which nothing lifts", ceiling.absolute, ceiling.name)
-            } else {
-                format!("at most NIST's {:?} for {}, or insecure_beyond_nist", ceiling.absolute, ceiling.name)
-            },
-        );
-        want(self.absolute <= 400 * DAY, "policy.absolute", &self.absolute, "at most 400 days");
-        want(
-            self.touch_interval.saturating_add(self.clock_skew) < self.idle,
-            "policy.touch_interval",
-            &self.touch_interval,
-            "with clock_skew less than the idle limit, or active sessions idle out",
-        );
-        want(self.clock_skew <= MINUTE, "policy.clock_skew", &self.clock_skew, "at most 1 minute");
-        want(
-            self.rotation_grace >= SECOND,
-            "policy.rotation_grace",
-            &self.rotation_grace,
-            "at least 1 second",
-        );
-        if let Some(interval) = self.rotation_interval {
-            want(
-                grace < interval,
-                "policy.rotation_interval",
-                &interval,
-                "longer than rotation_grace and clock_skew together",
-            );
-        }
-        want(
-            self.tombstone_ttl >= grace,
-            "policy.tombstone_ttl",
-            &self.tombstone_ttl,
-            "at least rotation_grace and clock_skew together",
-        );
-        want(
-            (Duration::from_millis(100)..=5 * MINUTE).contains(&self.watch_interval),
-            "policy.watch_interval",
-            &self.watch_interval,
-            "100 milliseconds to 5 minutes",
-        );
-        want(
-            self.recent_login <= self.absolute,
-            "policy.recent_login",
-            &self.recent_login,
-            "at most the absolute limit",
-        );
-        want(self.cap.is_none_or(|cap| cap.max >= 1), "policy.max_sessions", &0, "at least 1");
-        want(
-            (1..=1_000_000).contains(&self.data_max),
-            "policy.data_max",
-            &self.data_max,
-            "1 to 1000000 bytes",
-        );
-        for key in &self.survives_login {
-            want(
-                is_key_name(key),
-                "policy.survives_login",
-                key,
-                "names of data keys: [a-z][a-z0-9_.-]{0,63}",
-            );
-        }
-        for (key, reason) in [
-            ("policy.insecure_beyond_nist", &self.beyond_nist),
-            ("policy.insecure_without_rotation", &self.without_rotation),
-        ] {
-            let empty = reason.as_ref().is_some_and(|reason| reason.trim().is_empty());
-            want(!empty, key, &"", "a reason, in words");
-        }
-        ConfigErrors::unless_empty(problems)
-    }
 }
-
-/// One setting that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The setting.
-    pub key: String,
-    /// What it is.
-    pub value: String,
-    /// What was expected.
-    pub expected: String,
-}
-
-impl Problem {
-    /// Describes a problem.
-    pub fn new(key: &str, value: &str, expected: &str) -> Self {
-        Self { key: key.to_owned(), value: value.to_owned(), expected: expected.to_owned() }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {:?}: expected {}", self.key, self.value, self.expected)
-    }
-}
-
-/// Every problem of a configuration, at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<Problem>);
-
-impl ConfigErrors {
-    /// An error if there are problems.
-    ///
-    /// # Errors
-    ///
-    /// Itself, if `problems` is not empty.
-    pub fn unless_empty(problems: Vec<Problem>) -> Result<(), Self> {
-        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
-    }
-
-    /// One problem.
-    pub fn one(key: &str, value: &str, expected: &str) -> Self {
-        Self(vec![Problem::new(key, value, expected)])
-    }
-
-    /// The problems.
-    pub fn problems(&self) -> &[Problem] {
-        &self.0
-    }
-
-    /// These problems and those of another check.
-    #[must_use = "this returns all problems"]
-    pub fn and(mut self, others: Self) -> Self {
-        self.0.extend(others.0);
-        self
-    }
-}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} setting(s) cannot be used", self.0.len())?;
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
-    }
-}
-
-impl std::error::Error for ConfigErrors {}

@@ -72,6 +72,8 @@ fn r038_a_reason_lifts_what_nist_recommends_but_never_aal3s_twelve_hours() {
 #[test]
 fn each_figure_has_a_nearest_accepted_and_a_nearest_refused_value() {
     let policy = Policy::default;
+    let without_rotation =
+        |grace| policy().insecure_without_rotation("x").rotation_grace(grace).tombstone_ttl(days(2));
     let table = [
         ("policy.idle", policy().idle(mins(2)), policy().idle(mins(1) - SECOND).touch_interval(SECOND)),
         ("policy.idle", policy().idle(hours(24)), policy().idle(hours(24) + SECOND)),
@@ -87,6 +89,22 @@ fn each_figure_has_a_nearest_accepted_and_a_nearest_refused_value() {
             policy().rotation_interval(SECOND * 66),
             policy().rotation_interval(SECOND * 65),
         ),
+        (
+            "policy.rotation_interval",
+            policy().rotation_interval(hours(24) - SECOND),
+            policy().rotation_interval(hours(24)),
+        ),
+        (
+            "policy.rotation_grace",
+            without_rotation(hours(24) - SECOND * 6),
+            without_rotation(hours(24) - SECOND * 5),
+        ),
+        (
+            "policy.recent_login",
+            policy().recent_login(SECOND * 5 + Duration::from_millis(1)),
+            policy().recent_login(SECOND * 5),
+        ),
+        ("policy.recent_login", policy().recent_login(SECOND * 6), policy().recent_login(Duration::ZERO)),
         ("policy.tombstone_ttl", policy().tombstone_ttl(SECOND * 65), policy().tombstone_ttl(SECOND * 64)),
         (
             "policy.watch_interval",
