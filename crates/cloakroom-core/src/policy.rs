@@ -53,6 +53,7 @@ const AAL3: Ceiling = Ceiling {
 pub struct Policy {
     pub(crate) idle: Duration,
     pub(crate) absolute: Duration,
+    pub(crate) unpresented: Duration,
     pub(crate) touch_interval: Duration,
     pub(crate) rotation_interval: Option<Duration>,
     pub(crate) rotation_grace: Duration,
@@ -75,6 +76,7 @@ impl Default for Policy {
         Self {
             idle: 30 * MINUTE,
             absolute: DAY,
+            unpresented: 10 * MINUTE,
             touch_interval: MINUTE,
             rotation_interval: Some(15 * MINUTE),
             rotation_grace: MINUTE,
@@ -120,6 +122,20 @@ impl Policy {
     #[must_use = "this returns the changed policy"]
     pub const fn absolute(mut self, limit: Duration) -> Self {
         self.absolute = limit;
+        self
+    }
+
+    /// Ends an anonymous session this long after it was made unless its token has come back by then. Default 10
+    /// minutes, at least 1 and longer than the clock skew; without effect where it is not shorter than the idle
+    /// limit.
+    ///
+    /// # Security
+    ///
+    /// Whoever asks without a cookie is given a session wherever something is stored for him. This limit is for how
+    /// long a flood of such requests fills the store (OWASP ASVS 5.0, 2.4.1).
+    #[must_use = "this returns the changed policy"]
+    pub const fn unpresented(mut self, limit: Duration) -> Self {
+        self.unpresented = limit;
         self
     }
 
@@ -244,6 +260,11 @@ impl Policy {
     /// The absolute limit.
     pub const fn absolute_limit(&self) -> Duration {
         self.absolute
+    }
+
+    /// How long an anonymous session lasts whose token never came back.
+    pub const fn unpresented_limit(&self) -> Duration {
+        self.unpresented
     }
 
     /// How often the secret is replaced on schedule; `None` for never.

@@ -353,7 +353,8 @@ impl Record {
         self.body.terms.created
     }
 
-    /// The last noted user activity; exact to the policy's touch interval.
+    /// The last noted user activity; exact to the policy's touch interval. Before the creation for an anonymous session
+    /// whose token has not come back yet, and which ends early if it does not.
     pub const fn seen(&self) -> Timestamp {
         self.seen
     }
@@ -386,6 +387,15 @@ impl Record {
     /// When the session ends if nothing more happens, and why.
     pub fn deadline(&self) -> (Timestamp, Reason) {
         deadline(self.seen, self.body.terms.idle_ms, self.body.terms.absolute)
+    }
+
+    /// This new record with so long until its token must come back, if that is less than its idle limit. The last
+    /// activity is put before the creation: every store then ends the session in time, and the first request that
+    /// presents the token gives it the whole of its idle limit.
+    #[must_use = "this returns the record to store"]
+    pub(crate) fn expected_back(mut self, within: Duration) -> Self {
+        self.seen = self.created().minus(self.idle_limit().saturating_sub(within));
+        self
     }
 
     /// This record as a store writes it over the version `expected`: the next version, and the later of

@@ -77,6 +77,13 @@ fn each_figure_has_a_nearest_accepted_and_a_nearest_refused_value() {
     let table = [
         ("policy.idle", policy().idle(mins(2)), policy().idle(mins(1) - SECOND).touch_interval(SECOND)),
         ("policy.idle", policy().idle(hours(24)), policy().idle(hours(24) + SECOND)),
+        ("policy.unpresented", policy().unpresented(mins(1)), policy().unpresented(mins(1) - SECOND)),
+        (
+            "policy.unpresented",
+            policy().clock_skew(mins(1)).unpresented(mins(1) + SECOND),
+            policy().clock_skew(mins(1)).unpresented(mins(1)),
+        ),
+        ("policy.unpresented", policy().unpresented(days(1)), policy().unpresented(Duration::ZERO)),
         (
             "policy.touch_interval",
             policy().touch_interval(mins(30) - SECOND * 6),
@@ -142,6 +149,7 @@ fn r046_every_problem_is_listed_at_once_and_says_what_was_expected() {
     let policy = Policy::aal3()
         .idle(days(500))
         .absolute(days(450))
+        .unpresented(SECOND)
         .touch_interval(days(501))
         .clock_skew(hours(1))
         .rotation_interval(SECOND)
@@ -156,6 +164,7 @@ fn r046_every_problem_is_listed_at_once_and_says_what_was_expected() {
         "policy.idle",
         "policy.absolute",
         "policy.absolute",
+        "policy.unpresented",
         "policy.touch_interval",
         "policy.clock_skew",
         "policy.rotation_grace",
@@ -170,7 +179,7 @@ fn r046_every_problem_is_listed_at_once_and_says_what_was_expected() {
     ];
     assert_eq!(keys(&policy), expected);
     let text = policy.check().unwrap_err().to_string();
-    assert!(text.contains("nothing lifts") && text.starts_with("14 setting(s)"), "{text}");
+    assert!(text.contains("nothing lifts") && text.starts_with("15 setting(s)"), "{text}");
 }
 
 #[test]

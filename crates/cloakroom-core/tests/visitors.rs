@@ -12,7 +12,7 @@ mod common;
 use cloakroom_core::event::EventKind;
 use cloakroom_core::policy::Policy;
 use cloakroom_core::store::Reason;
-use common::{Browser, Desk, secs};
+use common::{Browser, Desk, mins, secs};
 
 /// A visitor with something to keep.
 fn visitor(desk: &mut Desk, key: &str, json: &str) -> Browser {
@@ -127,7 +127,8 @@ fn r017_the_handle_of_one_session_with_the_secret_of_another_is_refused() {
     let (alice, bob) = (desk.alice(), desk.alice());
     let raw = |token: &str| cloakroom_core::token::Token::parse(token.as_bytes()).unwrap();
     assert_ne!(raw(&alice.token()), raw(&bob.token()));
-    // 22 characters hold the 16 bytes of the handle and four bits more: swap at a byte boundary by way of bytes.
+    // 22 characters hold the 16 bytes of the handle and four bits more: swap at a byte boundary by way of
+    // bytes.
     let (a, b) = (common::bytes(&alice.token()), common::bytes(&bob.token()));
     let mixed = common::base64(&[&a[..16], &b[16..]].concat());
     assert_eq!(desk.peek(&alice.with(&mixed)), None);
@@ -165,4 +166,69 @@ fn a_request_whose_session_ended_moments_ago_gets_no_cookie_and_stores_nothing()
     let request = desk.begin(&old).set("cart", "1");
     let reply = desk.finish(request);
     assert!(reply.handed().is_some() && !reply.discarded);
+}
+
+#[test]
+fn r044_a_visitors_session_ends_early_unless_its_token_comes_back() {
+    // Ten minutes less the skew; then a whole idle limit from the moment of coming back.
+    let (early, moment) = (mins(10) - secs(5), std::time::Duration::from_millis(1));
+    for (name, back_at, asked_at, lives) in [
+        ("never back, just before", None, early - moment, true),
+        ("never back", None, early, false),
+        ("back at once", Some(moment), early, true),
+        ("back at the last moment", Some(early - moment), mins(39), true),
+        ("back too late", Some(early), early, false),
+        ("back, then idle", Some(mins(5)), mins(35) - secs(5), false),
+    ] {
+        let mut desk = Desk::default();
+        let mut browser = visitor(&mut desk, "cart", "1");
+        let made = desk.now;
+        if let Some(after) = back_at {
+            desk.now = made.plus(after);
+            desk.visit(&mut browser);
+        }
+        desk.happened();
+        desk.now = made.plus(asked_at);
+        assert_eq!(data(&mut desk, &browser).len(), usize::from(lives), "{name}");
+        let refused = [EventKind::UsedAfterEnd(Reason::Idle)];
+        assert_eq!(desk.happened() == refused, !lives, "{name}");
+    }
+}
+
+#[test]
+fn r044_a_passive_request_does_not_count_as_coming_back() {
+    let mut desk = Desk::default();
+    let mut polling = visitor(&mut desk, "cart", "1").passive();
+    desk.wait(mins(5)).visit(&mut polling);
+    desk.wait(mins(5));
+    assert_eq!(data(&mut desk, &polling), []);
+}
+
+#[test]
+fn a_visitors_return_is_noted_once_and_then_at_intervals() {
+    let mut desk = Desk::default();
+    let mut browser = visitor(&mut desk, "cart", "1");
+    let writes = desk.shelf.writes;
+    for _ in 0..59 {
+        desk.wait(secs(1)).visit(&mut browser);
+    }
+    assert_eq!(desk.shelf.writes, writes + 1);
+    let record = desk.record(browser.handle());
+    assert!(record.presented() && record.seen() == record.created().plus(secs(1)));
+}
+
+#[test]
+fn an_idle_limit_below_that_of_visitors_holds_for_them_too() {
+    let mut desk = Desk::with(Policy::default().idle(mins(3)));
+    let browser = visitor(&mut desk, "cart", "1");
+    let record = desk.record(browser.handle());
+    assert_eq!(record.deadline(), (desk.now.plus(mins(3)), Reason::Idle));
+}
+
+#[test]
+fn a_login_has_its_whole_idle_limit_from_the_start() {
+    let mut desk = Desk::default();
+    let mut browser = visitor(&mut desk, "cart", "1");
+    desk.login(&mut browser, "alice");
+    assert_eq!(desk.record(browser.handle()).deadline().0, desk.now.plus(mins(30)));
 }

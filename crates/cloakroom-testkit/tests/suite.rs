@@ -77,6 +77,8 @@ fn every_mistake_is_caught_by_the_check_that_is_there_for_it() {
         SweepSaysIdleAlways(1) => r047_a_sweep_ends_expired_sessions_with_reason_and_deadline;
         SweepEndsNow(1) => r047_a_sweep_ends_expired_sessions_with_reason_and_deadline;
         SweepLeavesNoTombstone(1) => r047_a_sweep_ends_expired_sessions_with_reason_and_deadline;
+        InsertMovesActivityToCreation(1) =>
+            r044_a_session_that_waits_for_its_token_ends_early_unless_it_comes_back;
         SweepEndsEarly(1) => a_sweep_keeps_sessions_that_have_time_left;
         SweepForgetsTombstonesEarly(1) => a_sweep_forgets_tombstones_after_their_time_and_not_before;
         SweepKeepsTombstones(1) => a_sweep_forgets_tombstones_after_their_time_and_not_before;

@@ -191,6 +191,7 @@ impl Engine {
             data: self.check_size(data)?.into_encoded(),
         };
         let (record, token) = draft.seal(self.peppers.current(), entropy)?;
+        let record = record.expected_back(self.policy.unpresented);
         plan.events.push(resumed.event(EventKind::Created, now).of(record.handle, None));
         plan.cookie = Some(CookieAction::Set(token));
         plan.write =
@@ -247,9 +248,11 @@ impl Engine {
         (resumed.facts.activity == Activity::User && live && used).then_some(seen)
     }
 
-    /// Activity is noted once per interval, and the first time that a login's token comes back.
+    /// Activity is noted once per interval, and the first time that a token comes back whose session waits for that:
+    /// a login's, and an anonymous visitor's that would end early without.
     fn touch_due(&self, record: &Record, resumed: &Resumed) -> bool {
-        let first = record.subject().is_some() && !record.presented();
+        let waits = record.subject().is_some() || record.seen < record.created();
+        let first = waits && !record.presented();
         first || resumed.at >= record.seen.plus(self.policy.touch_interval)
     }
 

@@ -42,6 +42,12 @@ impl Policy {
         );
         want(self.absolute <= 400 * DAY, "policy.absolute", &self.absolute, "at most 400 days");
         want(
+            self.unpresented >= MINUTE && self.unpresented > self.clock_skew,
+            "policy.unpresented",
+            &self.unpresented,
+            "at least 1 minute, and longer than clock_skew",
+        );
+        want(
             self.touch_interval.saturating_add(self.clock_skew) < self.idle,
             "policy.touch_interval",
             &self.touch_interval,

@@ -74,9 +74,11 @@ local function clamped(seen, skew)
   return math.min(seen, time[1] * 1000 + math.floor(time[2] / 1000) + skew)
 end
 
--- How long the key stays, in milliseconds: what is left to the session, and the margin in which it is still recognised.
-local function life(seen, idle, absolute, margin)
-  return string.format('%.0f', math.max(math.min(idle, absolute - seen), 0) + margin)
+-- How long the key stays, in milliseconds: what is left to the session, and the margin in which it is still recognised. Activity
+-- before the creation shortens it: such a session waits for its token to come back.
+local function life(seen, created, idle, absolute, margin)
+  local left = math.min(seen + idle, absolute) - math.max(seen, created)
+  return string.format('%.0f', math.max(left, 0) + margin)
 end
 
 -- An index lives as long as the longest of its members.

@@ -77,7 +77,7 @@ if index then
 end
 
 local seen = clamped(number(given, 1), skew)
-local milliseconds = life(seen, number(after, 9), number(after, 17), margin)
+local milliseconds = life(seen, number(after, 1), number(after, 9), number(after, 17), margin)
 redis.call('SET', KEYS[1], before .. pack(seen) .. after, 'PX', milliseconds)
 if index then
   redis.call('HSET', index, handle, '')

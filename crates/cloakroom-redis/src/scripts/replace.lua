@@ -14,7 +14,7 @@ if subject_of(head) ~= subject then
   return 'subject'
 end
 local seen = math.max(number(head, 10), clamped(number(given, 1), skew))
-local milliseconds = life(seen, number(after, 9), number(after, 17), margin)
+local milliseconds = life(seen, number(after, 1), number(after, 9), number(after, 17), margin)
 if KEYS[2] then
   prolong(KEYS[2], milliseconds)
 end

@@ -8,7 +8,7 @@ if not readable(head) then
 end
 local seen = clamped(number(ARGV[1], 1), skew)
 if seen > number(head, 10) then
-  local milliseconds = life(seen, number(head, 26), number(head, 34), margin)
+  local milliseconds = life(seen, number(head, 18), number(head, 26), number(head, 34), margin)
   local subject = subject_of(head)
   -- First the index: it may refuse, while its slot is being moved, and then nothing has happened.
   if subject ~= '' then

@@ -169,6 +169,7 @@ pub struct RawPolicy {
     pub level: Option<String>,
     pub idle: Option<String>,
     pub absolute: Option<String>,
+    pub unpresented: Option<String>,
     pub touch_interval: Option<String>,
     pub rotation_interval: Option<String>,
     pub rotation_grace: Option<String>,
@@ -204,6 +205,7 @@ impl RawPolicy {
         durations!(
             idle,
             absolute,
+            unpresented,
             touch_interval,
             rotation_interval,
             rotation_grace,

@@ -197,6 +197,7 @@ macro_rules! __each_check {
             r069_no_login_survives_an_end_of_all_sessions_that_it_races
             r047_a_sweep_ends_expired_sessions_with_reason_and_deadline
             a_sweep_keeps_sessions_that_have_time_left
+            r044_a_session_that_waits_for_its_token_ends_early_unless_it_comes_back
             a_sweep_spares_a_session_that_was_touched_and_comes_back_later
             a_sweep_goes_by_the_limits_that_were_written_last
             a_sweep_takes_no_more_than_its_batch_and_says_when_there_is_more

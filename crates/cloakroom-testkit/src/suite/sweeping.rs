@@ -105,6 +105,42 @@ pub fn a_sweep_keeps_sessions_that_have_time_left<F: Fixture>(fixture: &F) {
     });
 }
 
+/// A session whose last activity lies before its creation ends early, unless it is touched.
+pub fn r044_a_session_that_waits_for_its_token_ends_early_unless_it_comes_back<F: Fixture>(fixture: &F) {
+    fixture.run(async {
+        let (store, maker) = (fixture.store(), Maker::new(line!()));
+        let early = Duration::from_secs(600);
+        let waiting = || {
+            let record = maker.session(None, at(0));
+            let seen = at(0).minus(IDLE - early);
+            let bytes = record.encode().expect("the record can be encoded");
+            Record::decode(record.handle(), record.version(), seen, &bytes)
+                .expect("the record can be decoded")
+        };
+        let (lost, back) = (waiting(), waiting());
+        for record in [&lost, &back] {
+            put(store, record).await;
+            assert_live(store, record).await;
+        }
+        store.touch(back.handle(), at(1)).await.expect("touch");
+        let back = back.replacing(Version::from_number(0), at(1));
+
+        if let Expiry::Native { margin } = fixture.expiry() {
+            fixture.pass(early + margin + TICK);
+            assert_eq!(find(store, lost.handle()).await, Found::Absent);
+            assert_live(store, &back).await;
+            return;
+        }
+        assert_eq!(sweep_all(store, at(0).plus(early - TICK), 100).await, []);
+        let swept = sweep_all(store, at(0).plus(early), 100).await;
+        assert_eq!(swept.iter().map(|swept| swept.handle).collect::<Vec<_>>(), [lost.handle()]);
+        assert_ended(store, &lost, Reason::Idle, at(0).plus(early)).await;
+        assert_eq!(sweep_all(store, at(1).plus(IDLE - TICK), 100).await, []);
+        assert_live(store, &back).await;
+        assert_eq!(sweep_all(store, at(1).plus(IDLE), 100).await.len(), 1);
+    });
+}
+
 /// A sweep judges by the activity that is stored, and comes back when that is too long ago.
 pub fn a_sweep_spares_a_session_that_was_touched_and_comes_back_later<F: Fixture>(fixture: &F) {
     fixture.run(async {

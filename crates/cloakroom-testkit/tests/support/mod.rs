@@ -65,6 +65,7 @@ pub(crate) enum Bug {
     SweepSaysIdleAlways,
     SweepEndsNow,
     SweepLeavesNoTombstone,
+    InsertMovesActivityToCreation,
     SweepEndsEarly,
     SweepForgetsTombstonesEarly,
     SweepKeepsTombstones,
@@ -260,6 +261,13 @@ impl Store for Model {
         let answer = match checked {
             Ok(evicted) => {
                 self.evict(&mut state, &evicted, admission.now);
+                let record = match self.bug {
+                    Bug::InsertMovesActivityToCreation => {
+                        let seen = record.seen().max(record.created());
+                        seen_at(&record, record.version(), seen)
+                    }
+                    _ => record,
+                };
                 state.entries.insert(key, Entry::Live(record));
                 Inserted::Inserted { evicted }
             }
