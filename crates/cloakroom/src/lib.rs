@@ -53,7 +53,7 @@ pub use self::info::SessionInfo;
 pub use self::key::Key;
 pub use self::layer::{RequestHead, SessionLayer, SessionLayerBuilder};
 pub use self::lifecycle::Login;
-pub use self::memory::MemoryStore;
+pub use self::memory::{MemoryBounds, MemoryStore};
 pub use self::observe::TracingObserver;
 pub use self::report_service::CspReportService;
 pub use self::reports::{Admitted, CspCount, CspReports, REPORT_BODY_MAX, REPORT_SOURCES_MAX};

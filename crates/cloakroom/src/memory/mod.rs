@@ -1,5 +1,9 @@
 //! A store in this process's memory.
 
+mod bounds;
+mod ended_all;
+mod entry;
+mod handles;
 mod shard;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,21 +17,26 @@ use cloakroom_core::store::{
 };
 use cloakroom_core::token::Handle;
 
-use self::shard::{Room, Shard};
+pub use self::bounds::MemoryBounds;
+use self::bounds::Room;
+use self::shard::Shard;
 
 const SHARDS: usize = 64;
 
 /// Keeps sessions in this process's memory.
 ///
-/// For one process whose sessions may end with it: a restart signs everybody out. Holds the same sealed records that a
-/// database would. All promises of [`Store`] hold, "gone is final" among them, for as long as the process lives.
+/// For one process whose sessions may end with it: a restart signs everybody out. Holds the same sealed
+/// records that a database would. All promises of [`Store`] hold, "gone is final" among them, for as long as
+/// the process lives.
 ///
-/// Bounded: the store is the authority, so it never drops a session to make room. When it is full,
-/// [`StoreErrorKind::Full`](cloakroom_core::store::StoreErrorKind::Full) refuses new sessions with 503 and the existing ones
-/// go on.
+/// Bounded by [`MemoryBounds`]: the store is the authority, so it never drops a session to make room. When it
+/// is full, [`StoreErrorKind::Full`](cloakroom_core::store::StoreErrorKind::Full) refuses new sessions with
+/// 503 and the existing ones go on. Anonymous sessions have a share, so that no flood of visitors keeps
+/// anybody from logging in.
 ///
-/// All sessions of a subject carry the same tag in their handles and so lie in the same of 64 shards: every operation takes
-/// one lock, for a time that does not depend on the number of sessions.
+/// All sessions of a subject carry the same tag in their handles and so lie in the same of 64 shards: every
+/// operation takes one lock. Those on all sessions of one subject hold it for a time that is proportional to
+/// how many there are, the others for a time that does not depend on the number of sessions.
 #[derive(Debug)]
 pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
@@ -42,19 +51,21 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// Sessions and tombstones that a store holds unless told otherwise: some 200 MB when full of small sessions of as many users.
-    pub const DEFAULT_CAPACITY: usize = 500_000;
-
-    /// Makes a store for up to [`MemoryStore::DEFAULT_CAPACITY`] entries.
+    /// Makes a store with [`MemoryBounds::default`].
     pub fn new() -> Self {
-        Self::with_capacity(Self::DEFAULT_CAPACITY)
+        Self::with_bounds(MemoryBounds::default())
     }
 
-    /// Makes a store for up to `entries` sessions and tombstones.
-    pub fn with_capacity(entries: usize) -> Self {
-        let room = Arc::new(Room::new(entries));
+    /// Makes a store for up to so many live sessions, with the other bounds in proportion.
+    pub fn with_capacity(sessions: usize) -> Self {
+        Self::with_bounds(MemoryBounds::default().sessions(sessions))
+    }
+
+    /// Makes a store with these bounds.
+    pub fn with_bounds(bounds: MemoryBounds) -> Self {
+        let (room, subjects) = (Arc::new(Room::new(&bounds)), bounds.subjects_each(SHARDS));
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(Arc::clone(&room)))).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(Arc::clone(&room), subjects))).collect(),
             next_sweep: AtomicUsize::new(0),
         }
     }
@@ -77,7 +88,8 @@ impl MemoryStore {
     }
 }
 
-// Each critical section leaves the shard whole at every step that could panic, so a poisoned lock is a good one.
+// Each critical section leaves the shard whole at every step that could panic, so a poisoned lock is a good
+// one.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
