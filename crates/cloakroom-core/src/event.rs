@@ -1,6 +1,7 @@
 //! Events: each transition and each refusal of a session yields exactly one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::client::Client;
 use crate::clock::Timestamp;
@@ -216,12 +217,14 @@ pub struct Event {
     pub client: Client,
     /// When.
     pub at: Timestamp,
+    /// Why, in the store's own words, where a store failed. Holds no secret; not for clients.
+    pub cause: Option<Arc<str>>,
 }
 
 impl Event {
     /// Makes an event that concerns no particular session.
     pub const fn new(kind: EventKind, client: Client, at: Timestamp) -> Self {
-        Self { kind, handle: None, subject: None, client, at }
+        Self { kind, handle: None, subject: None, client, at, cause: None }
     }
 
     /// Names the session.

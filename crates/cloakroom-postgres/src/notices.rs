@@ -111,7 +111,7 @@ async fn hear(server: Server, schema: String, limit: Duration, listeners: Listen
 }
 
 fn listen(schema: &str) -> String {
-    format!("SET search_path = ''; LISTEN {}", sql::identifier(schema))
+    format!("SET search_path = ''; SET idle_session_timeout = 0; LISTEN {}", sql::identifier(schema))
 }
 
 /// Passes on what a connection says until it is lost. Answers whether it came to listening, and why it was lost.

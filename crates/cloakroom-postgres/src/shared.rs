@@ -55,7 +55,7 @@ pub(crate) async fn claim_pepper(
 /// Sentences on what weakens a promise.
 pub(crate) async fn warnings(client: &ClientWrapper) -> Result<Vec<String>, Failure> {
     const SETTINGS: &str = "SELECT name, setting FROM pg_settings WHERE name IN
-        ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names', 'autovacuum', 'is_superuser')
+        ('fsync', 'full_page_writes', 'autovacuum', 'is_superuser')
         UNION ALL SELECT 'is_superuser', current_setting('is_superuser')";
     let mut warnings = Vec::new();
     let rows = client.query(SETTINGS, &[]).await?;
@@ -72,18 +72,6 @@ pub(crate) async fn warnings(client: &ClientWrapper) -> Result<Vec<String>, Fail
     }
     if is("full_page_writes", "off") {
         warn("PostgreSQL has full_page_writes = off: its data may be damaged when its machine crashes.");
-    }
-    if is("synchronous_commit", "off") {
-        warn(
-            "PostgreSQL has synchronous_commit = off for this role: logouts of the last moments before a crash are forgotten.",
-        );
-    }
-    let standbys = settings.get("synchronous_standby_names").is_some_and(|names| !names.is_empty());
-    if standbys && is("synchronous_commit", "local") {
-        warn(
-            "PostgreSQL has synchronous_commit = local for this role: it does not wait for its standbys, so a failover may \
-             bring ended sessions back.",
-        );
     }
     if is("autovacuum", "off") {
         warn(

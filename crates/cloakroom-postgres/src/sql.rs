@@ -8,12 +8,25 @@ pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// What a session of ours must be set to. Role and database may have other defaults: a search path that finds somebody else's
-/// operators, or an isolation level under which a statement after a lock does not see what the lock's last holder wrote.
+/// What a session of ours must be set to. Server, database and role may have other defaults, and each of these would undo a promise.
+/// What is not here is of no consequence: values travel in binary, and neither dates nor texts are compared.
 pub(crate) fn settings(timeout_ms: u128) -> String {
     format!(
-        "SET search_path = '';
-         SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
+        "-- One that finds somebody else's operators.
+         SET search_path = '';
+         -- One that withholds the warning that a commit is not on the standby.
+         SET client_min_messages = warning;
+         -- One that answers before a logout is on the disk. What waits for more than that stays.
+         SELECT set_config('synchronous_commit', 'on', false)
+           WHERE current_setting('synchronous_commit') IN ('off', 'local');
+         -- Policies on rows would make live sessions absent; this makes them an error.
+         SET row_security = off;
+         SET standard_conforming_strings = on;
+         -- One under which a statement after a lock does not see what the lock's last holder wrote.
+         SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE;
+         -- Those that end the connections of a pool. The first is of PostgreSQL 17.
+         SELECT set_config(name, '0', false) FROM pg_settings
+           WHERE name IN ('transaction_timeout', 'idle_session_timeout');
          SET statement_timeout = {timeout_ms}; SET lock_timeout = {timeout_ms};
          SET idle_in_transaction_session_timeout = {timeout_ms};
          -- A plan that was made while the table was small must not scan it when it is large.

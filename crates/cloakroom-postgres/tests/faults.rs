@@ -198,11 +198,19 @@ fn r070_a_server_that_hangs_is_unavailable_and_never_says_that_a_session_is_abse
     });
 }
 
+/// Whatever the server has been told: neither to keep its warnings to itself, nor not to wait for the standby.
 #[test]
 fn r054_a_logout_that_the_synchronous_standby_does_not_have_is_not_acknowledged() {
-    let server = Postgres::start(PostgresSettings::new().fleeting());
+    let quiet = ["client_min_messages=error", "synchronous_commit=local"];
+    for settings in [&[][..], &quiet[..1], &quiet] {
+        let server = settings.iter().fold(PostgresSettings::new().fleeting(), |all, one| all.parameter(*one));
+        unacknowledged(&Postgres::start(server));
+    }
+}
+
+fn unacknowledged(server: &Postgres) {
     runtime().block_on(async {
-        let (options, patient) = prepared(options_on(&server)).await;
+        let (options, patient) = prepared(options_on(server)).await;
         let records = sessions(None, 2, 1);
         for record in &records {
             assert_eq!(patient.insert(record.clone(), admission()).await.unwrap(), admitted());

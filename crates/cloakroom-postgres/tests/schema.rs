@@ -266,19 +266,10 @@ fn r129_the_documented_rights_are_no_more_than_needed() {
 
 #[test]
 fn settings_that_weaken_a_promise_are_named() {
-    let server = Postgres::shared();
     runtime().block_on(async {
         let (_, store) = fresh(|options| options).await;
         let warnings = store.warnings().await.unwrap().join("\n");
         assert!(warnings.contains("fsync = off") && warnings.contains("superuser"), "{warnings}");
-        assert!(!warnings.contains("synchronous_commit"), "{warnings}");
-
-        let (_, options) = user(server).await;
-        let debug = format!("{options:?}");
-        let role = debug.split("user: Some(\"").nth(1).unwrap().split('"').next().unwrap();
-        server.sql("postgres", &format!("ALTER ROLE {role} SET synchronous_commit = off"));
-        let warnings = options.clone().connect().await.unwrap().warnings().await.unwrap().join("\n");
-        assert!(warnings.contains("synchronous_commit = off"), "{warnings}");
     });
 }
 
@@ -290,7 +281,7 @@ fn a_server_with_its_defaults_and_a_role_of_few_rights_need_no_warning() {
         let store = options.connect().await.unwrap();
         assert_eq!(store.warnings().await.unwrap(), Vec::<String>::new());
     });
-    let settings = ["full_page_writes", "autovacuum", "synchronous_commit"];
+    let settings = ["full_page_writes", "autovacuum"];
     for name in settings {
         server.sql("postgres", &format!("ALTER SYSTEM SET {name} = off"));
     }

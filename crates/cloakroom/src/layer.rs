@@ -88,7 +88,10 @@ impl Shared {
     pub(crate) fn report(&self, error: &SessionError, mut event: Event) {
         use cloakroom_core::error::EngineError;
         event.kind = match error {
-            SessionError::Store(error) => EventKind::StoreFailed(error.kind()),
+            SessionError::Store(error) => {
+                event.cause = Some(error.cause()).filter(|cause| !cause.is_empty()).map(Into::into);
+                EventKind::StoreFailed(error.kind())
+            }
             SessionError::Engine(EngineError::Tampered { handle }) => {
                 event.handle = Some(*handle);
                 EventKind::RecordTampered

@@ -12,6 +12,10 @@ impl Observer for TracingObserver {
             EventKind::CspViolation { violation, count } => Some((violation, *count)),
             _ => None,
         };
+        let kind = match &event.kind {
+            EventKind::StoreFailed(kind) => Some(kind),
+            _ => None,
+        };
         // Fields, not text: whatever writes them out escapes control characters.
         macro_rules! write_event {
             ($level:ident) => {
@@ -21,6 +25,8 @@ impl Observer for TracingObserver {
                     session = event.handle.map(tracing::field::display),
                     subject = event.subject.as_ref().map(tracing::field::debug),
                     reason = event.kind.reason().map(|reason| reason.name()),
+                    kind = kind.map(tracing::field::debug),
+                    cause = event.cause.as_deref(),
                     directive = reported.map(|(violation, _)| violation.directive),
                     blocked = reported.map(|(violation, _)| tracing::field::display(&violation.blocked)),
                     page = reported.and_then(|(violation, _)| violation.path.as_deref()),

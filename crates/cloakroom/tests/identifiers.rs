@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use cloakroom::core::entropy::{Entropy, EntropyError};
@@ -259,25 +259,14 @@ fn r107_r110_each_transition_and_each_refusal_is_exactly_one_event() {
 
 #[test]
 fn r109_what_a_client_or_subject_puts_in_cannot_break_a_log_line() {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Lines::default();
+    let lines = common::Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let world = World::with(MemoryStore::new(), |builder| builder.observer(cloakroom::TracingObserver));
     let mut client = world.client();
     client.agent = "Firefox/1 \"level\":\"ERROR\" event=forged {\"a\":1}".to_owned();
     tracing::subscriber::with_default(subscriber, || client.ask("/log-in/mallory%0Aevent=forged"));
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(
         text.contains("event=\"authn_login_success\"") && text.contains(r#""mallory\nevent=forged""#),

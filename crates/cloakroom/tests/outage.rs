@@ -163,3 +163,23 @@ fn a_full_store_refuses_new_sessions_and_serves_the_existing_ones() {
     refused(&full);
     assert_eq!(first.ask("/count").body, "1");
 }
+
+#[test]
+fn r107_a_store_failure_says_its_cause_in_the_log_and_not_to_the_client() {
+    let store = Failing::new(MemoryStore::new());
+    let lines = common::Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let world = World::with(store.clone(), |builder| builder.observer(cloakroom::TracingObserver));
+    let mut client = world.client();
+    client.ask("/log-in/alice");
+    store.fail_nth(1, Moment::Before);
+    let answer = tracing::subscriber::with_default(subscriber, || client.ask("/who"));
+    refused(&answer);
+    let text = lines.text();
+    let said = text.contains("session_store_failed")
+        && text.contains("kind=Unavailable")
+        && text.contains("was made to fail by the test\"");
+    assert!(said && text.lines().count() == 1, "{text}");
+    assert!(!answer.body.contains("made to fail"), "{}", answer.body);
+}

@@ -61,6 +61,29 @@ impl StoreError {
         self.kind
     }
 
+    /// The store's own words on why, with their causes: one line of at most 400 bytes, for logs and not for clients. Empty if it gave
+    /// none.
+    ///
+    /// # Security
+    ///
+    /// Errors of the stores hold no password, secret or data of a session. Whoever writes a store of his own must see to that.
+    pub fn cause(&self) -> String {
+        const MAX: usize = 400;
+        let mut text = String::new();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let words = error.to_string();
+            // Many errors repeat what their source says.
+            if !text.contains(&words) {
+                text = if text.is_empty() { words } else { format!("{text}: {words}") };
+            }
+            cause = error.source();
+        }
+        let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        line.truncate(line.floor_char_boundary(MAX));
+        line
+    }
+
     /// Whose fault it is: always the store's, but for a record that the application made too large.
     pub const fn fault(&self) -> Fault {
         match self.kind {
@@ -100,5 +123,34 @@ impl From<RecordError> for StoreError {
             _ => StoreErrorKind::Corrupt,
         };
         Self { kind, source: Some(Box::new(error)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+    #[test]
+    fn a_cause_is_one_short_line_with_all_of_its_causes() {
+        let inner = || Some(Box::new(Layer("no space left", None)));
+        let long = "é".repeat(300);
+        let table = [
+            (StoreError::full(), "".to_owned()),
+            (StoreError::unavailable("away"), "away".to_owned()),
+            (
+                StoreError::unavailable(Layer("write failed", inner())),
+                "write failed: no space left".to_owned(),
+            ),
+            (StoreError::corrupt(Layer("told: no space left", inner())), "told: no space left".to_owned()),
+            (StoreError::unavailable("two\nlines\u{7}"), "two lines ".to_owned()),
+            (StoreError::unavailable(long.as_str()), "é".repeat(200)),
+        ];
+        for (error, cause) in table {
+            assert_eq!(error.cause(), cause);
+        }
     }
 }
