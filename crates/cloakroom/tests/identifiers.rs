@@ -5,7 +5,6 @@ mod common;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use cloakroom::core::entropy::{Entropy, EntropyError};
