@@ -51,7 +51,9 @@ pub async fn open_with(
     change: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
 ) -> anyhow::Result<Opened> {
     open::open_with(&config.sessions, clock, |builder| {
-        change(builder).cookie(config.cookie.clone()).client_address(edge::address).activity(edge::activity)
+        let builder = change(builder).cookie(config.cookie.clone());
+        let builder = builder.client_address(edge::address).activity(edge::activity);
+        if config.clears_whole_site { builder.logout_clears_cookies_of_whole_site() } else { builder }
     })
     .await
 }

@@ -119,10 +119,24 @@ async fn r049_r054_commands_do_what_they_say() {
     gateway.advance(1);
     client.log_in("alice").await;
     let out = client.told(&["303", "Location: /.cloakroom/signed-out", "Session-Logout: everywhere"]).await;
-    assert_eq!(out.field("clear-site-data"), Some(r#""cache", "cookies", "storage""#));
+    assert_eq!(out.field("clear-site-data"), Some(r#""cache", "storage""#));
     assert_eq!(client.cookie, None);
     other.get("/").await;
     assert!(!gateway.last().contains("alice"), "{}", gateway.last());
+}
+
+#[tokio::test]
+async fn r063_a_logout_empties_the_jar_of_the_whole_site_only_where_the_configuration_says_so() {
+    for (setting, cleared) in [
+        ("", r#""cache", "storage""#),
+        ("[cookie]\nlogout_clears_cookies_of_whole_site = true", r#""cache", "cookies", "storage""#),
+    ] {
+        let gateway = gateway(setting).await;
+        let mut client = gateway.client();
+        client.log_in("alice").await;
+        let out = client.told(&["Session-Logout: this"]).await;
+        assert_eq!((out.field("clear-site-data"), client.cookie.clone()), (Some(cleared), None), "{setting}");
+    }
 }
 
 #[tokio::test]

@@ -104,8 +104,9 @@ fn outcome(
         }
     };
     let clear = loaded.clear_site_data.then_some(match cookie {
-        Some(CookieAction::Remove) => r#""cache", "cookies", "storage""#,
-        // Logged in again by the same response, or by another one just now: that cookie must live.
+        Some(CookieAction::Remove) if shared.clears_whole_site => r#""cache", "cookies", "storage""#,
+        // Browsers clear the cookies of the whole registrable domain, and the removal cookie is exact. Besides, whoever logged in
+        // again by the same response, or by another one just now, needs that cookie.
         _ => r#""cache", "storage""#,
     });
     let spec = shared.engine.cookie();

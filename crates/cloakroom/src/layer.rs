@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) address_of: Option<AddressOf>,
     pub(crate) activity_of: Option<ActivityOf>,
+    /// Whether a logout clears the cookies of the whole registrable domain.
+    pub(crate) clears_whole_site: bool,
     /// Set once the background sweep runs, or shall never run.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "nobody sweeps without a runtime"))]
     pub(crate) sweeping: AtomicBool,
@@ -172,6 +174,7 @@ impl SessionLayer {
             observer: Arc::new(TracingObserver),
             address_of: None,
             activity_of: None,
+            clears_whole_site: false,
             sweep: true,
         }
     }
@@ -225,6 +228,7 @@ pub struct SessionLayerBuilder {
     observer: Arc<dyn Observer>,
     address_of: Option<AddressOf>,
     activity_of: Option<ActivityOf>,
+    clears_whole_site: bool,
     sweep: bool,
 }
 
@@ -293,6 +297,19 @@ impl SessionLayerBuilder {
         self
     }
 
+    /// Makes a logout clear all cookies of the whole registrable domain: `Clear-Site-Data: "cookies"` beside `"cache"` and
+    /// `"storage"`. Default: not. The session cookie itself is removed in either case.
+    ///
+    /// # Security
+    ///
+    /// For a site that owns its registrable domain and keeps cookies elsewhere that must not survive a logout. Browsers empty
+    /// the jar of every host below `example.org`, whatever their ports, when one of them says so (W3C Clear Site Data section
+    /// 3.1): who logs out here is logged out of the neighbours too.
+    pub const fn logout_clears_cookies_of_whole_site(mut self) -> Self {
+        self.clears_whole_site = true;
+        self
+    }
+
     /// Does not sweep in the background. For a store that clears itself, or where another process sweeps; otherwise
     /// expired sessions, though refused, pile up.
     pub const fn without_sweeping(mut self) -> Self {
@@ -328,6 +345,7 @@ impl SessionLayerBuilder {
                 observer: self.observer,
                 address_of: self.address_of,
                 activity_of: self.activity_of,
+                clears_whole_site: self.clears_whole_site,
                 sweeping: AtomicBool::new(!self.sweep),
                 #[cfg(feature = "tokio")]
                 watching: Watching(self.hub),

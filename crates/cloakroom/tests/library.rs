@@ -109,12 +109,29 @@ fn r054_r063_a_logout_ends_the_session_removes_the_cookie_and_clears_the_browser
         cookie.starts_with("__Host-Http-sid=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"),
         "{cookie}"
     );
-    assert_eq!(out.header("clear-site-data"), Some(r#""cache", "cookies", "storage""#));
+    assert_eq!(out.header("clear-site-data"), Some(r#""cache", "storage""#));
     for minutes in [0, 1, 60, 3000] {
         world.advance(minutes * 60);
         let mut thief = stolen.clone();
         assert_eq!(thief.ask("/who").who(), ("-", "-"), "after {minutes} minutes");
         assert_eq!(thief.ask("/authenticated").status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[test]
+fn r063_a_logout_leaves_the_cookies_of_sibling_hosts_alone_unless_it_is_told_otherwise() {
+    for (whole_site, cleared) in [(false, r#""cache", "storage""#), (true, r#""cache", "cookies", "storage""#)] {
+        let world = World::with(MemoryStore::new(), |builder| {
+            if whole_site { builder.logout_clears_cookies_of_whole_site() } else { builder }
+        });
+        for path in ["/log-out", "/log-out-everywhere"] {
+            let mut client = world.client();
+            client.ask("/log-in/alice");
+            let out = client.ask(path);
+            assert_eq!(out.header("clear-site-data"), Some(cleared), "{path}");
+            assert_eq!(client.token, None, "{path}");
+            world.advance(1);
+        }
     }
 }
 

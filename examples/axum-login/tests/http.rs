@@ -53,7 +53,7 @@ async fn a_user_signs_in_keeps_notes_and_signs_out() {
     let kept = browser.clone();
     let out = browser.post("/logout", &[]).await;
     leads_to(&out, "/signed-out");
-    assert_eq!(out.header("clear-site-data"), Some(r#""cache", "cookies", "storage""#));
+    assert_eq!(out.header("clear-site-data"), Some(r#""cache", "storage""#));
     let landing = browser.follow(out).await;
     assert_eq!(landing.header("clear-site-data"), Some(r#""cache""#));
     assert_eq!(landing.header("cache-control"), Some("no-store"));

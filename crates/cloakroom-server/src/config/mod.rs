@@ -56,6 +56,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// The session cookie.
     pub cookie: CookieOptions,
+    /// Whether a logout clears the cookies of the whole registrable domain.
+    pub clears_whole_site: bool,
     /// The routes.
     pub routes: Routes,
     /// How large a request's head may be.
@@ -213,6 +215,7 @@ impl Config {
             check.problem("login_page", &login_page, "a path of the application, such as /login");
         }
         let proxies = check.take(TrustedProxies::parse(&raw.trusted_proxies));
+        let clears_whole_site = raw.cookie.logout_clears_cookies_of_whole_site;
         let cookie = cookie(&mut check, raw.cookie, raw.insecure_plain_http);
         let routes =
             raw.routes.into_iter().enumerate().map(|(index, route)| route.check(&mut check, index)).collect();
@@ -251,6 +254,7 @@ impl Config {
             https,
             trusted_proxies,
             cookie,
+            clears_whole_site,
             routes,
             limits: defaults,
             data_bytes,

@@ -150,6 +150,7 @@ pub struct RawTls {
 pub struct RawCookie {
     pub name: Option<String>,
     pub same_site: Option<String>,
+    pub logout_clears_cookies_of_whole_site: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
