@@ -329,9 +329,19 @@ impl Changes {
         self.0.clear();
     }
 
-    /// Forgets the last change.
-    pub fn take_back(&mut self) {
-        self.0.pop();
+    /// Adds the changes of another list behind these.
+    pub fn append(&mut self, more: Self) {
+        more.0.into_iter().for_each(|change| self.0.push(change));
+    }
+
+    /// The keys under which something is stored once all is applied.
+    pub(crate) fn stored_keys(&self) -> impl Iterator<Item = &str> {
+        let later = |place: usize, key: &str| self.0.iter().skip(place + 1).any(|(other, _)| other == key);
+        self.0
+            .iter()
+            .enumerate()
+            .filter(move |(place, (key, change))| !matches!(change, Change::Remove) && !later(*place, key))
+            .map(|(_, (key, _))| &**key)
     }
 
     /// Applies the changes in order.
@@ -350,7 +360,7 @@ impl Changes {
     ///
     /// # Errors
     ///
-    /// As [`Changes::apply`]. The change stays among the changes: [take it back](Changes::take_back).
+    /// As [`Changes::apply`].
     pub fn apply_last(&self, data: &DataMap) -> Result<DataMap, ChangeError> {
         let Some(change) = self.0.last() else { return Ok(data.clone()) };
         let mut data = data.roomy(room(change));
@@ -413,13 +423,31 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_update_can_be_taken_back() {
+    fn a_failed_update_names_its_key_and_leaves_the_data_alone() {
         let mut changes = Changes::default();
         changes.set("m", b"1".to_vec());
+        let mut data = DataMap::default();
+        changes.apply(&mut data).unwrap();
         changes.update("n", Arc::new(|_| Err("no".to_owned())));
-        assert_eq!(changes.apply_last(&DataMap::default()).unwrap_err().key, "n");
-        changes.take_back();
-        assert_eq!(changes.apply_last(&DataMap::default()).unwrap().get("m"), Some(&b"1"[..]));
+        assert_eq!(changes.apply_last(&data).unwrap_err().key, "n");
+        assert_eq!(data.iter().collect::<Vec<_>>(), [("m", &b"1"[..])]);
+    }
+
+    #[test]
+    fn lists_of_changes_are_joined_in_order_and_tell_what_they_store() {
+        let mut first = Changes::default();
+        first.set("a", b"1".to_vec());
+        first.set("b", b"1".to_vec());
+        first.set("c", b"1".to_vec());
+        let mut second = Changes::default();
+        second.remove("a");
+        second.update("b", Arc::new(|stored| Ok([stored.unwrap_or_default(), b"2"].concat())));
+        second.remove("d");
+        first.append(second);
+        assert_eq!(first.stored_keys().collect::<Vec<_>>(), ["c", "b"]);
+        let mut data = DataMap::default();
+        first.apply(&mut data).unwrap();
+        assert_eq!(data.iter().collect::<Vec<_>>(), [("b", &b"12"[..]), ("c", &b"1"[..])]);
     }
 
     #[test]

@@ -256,7 +256,8 @@ impl Resumed {
         self.active.as_ref().map(|active| CsrfKey::new(active.key.csrf_key(), active.record.handle))
     }
 
-    pub(crate) fn event(&self, kind: EventKind, at: Timestamp) -> Event {
+    /// An event of this request and, where it has one, its session.
+    pub fn event(&self, kind: EventKind, at: Timestamp) -> Event {
         let event = Event::new(kind, self.facts.client, at);
         match self.record() {
             Some(record) => event.of(record.handle, record.subject()),

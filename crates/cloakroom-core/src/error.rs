@@ -36,6 +36,12 @@ pub enum EngineError {
     },
     /// One of the application's changes could not be applied to the stored data.
     Change(ChangeError),
+    /// The request has stored something that would end with the session before the login, because the policy does not list its key
+    /// under `survives_login`, or because that session is somebody's. Store it with the login, or afterwards.
+    LostByLogin {
+        /// The data key.
+        key: String,
+    },
     /// The session is no longer one that this request may change: it ended, or its secret was replaced.
     Superseded,
     /// A value given by the application is not acceptable.
@@ -50,7 +56,11 @@ impl EngineError {
         match self {
             Self::Entropy(_) | Self::PepperUnknown { .. } => Fault::Setup,
             Self::Tampered { .. } => Fault::Store,
-            Self::DataTooLarge { .. } | Self::Change(_) | Self::Value(_) | Self::Sealing => Fault::Caller,
+            Self::DataTooLarge { .. }
+            | Self::Change(_)
+            | Self::LostByLogin { .. }
+            | Self::Value(_)
+            | Self::Sealing => Fault::Caller,
             Self::Superseded => Fault::Client,
         }
     }
@@ -76,6 +86,9 @@ impl fmt::Display for EngineError {
                 write!(f, "the session's data would take {len} bytes; the policy allows {max}")
             }
             Self::Change(error) => error.fmt(f),
+            Self::LostByLogin { key } => {
+                write!(f, "what was stored under {key:?} before the login would be lost by it")
+            }
             Self::Superseded => f.write_str("the session ended or its secret was replaced meanwhile"),
             Self::Value(error) => error.fmt(f),
             Self::Sealing => f.write_str("the session's data cannot be sealed"),

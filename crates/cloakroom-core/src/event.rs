@@ -23,6 +23,18 @@ pub enum Severity {
     Critical,
 }
 
+/// What has kept a session's housekeeping from being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hindrance {
+    /// The store failed.
+    Store(crate::store::StoreErrorKind),
+    /// The store has not answered in time.
+    Slow,
+    /// Clock or randomness failed.
+    Setup,
+}
+
 /// What happened. Holds no secret and no session data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -76,6 +88,9 @@ pub enum EventKind {
     WriteConflict,
     /// The store failed; the request was refused.
     StoreFailed(crate::store::StoreErrorKind),
+    /// A note of activity, a confirmation or a scheduled rotation could not be written and was left out; the response went out all
+    /// the same, and a later request does it again.
+    HousekeepingDropped(Hindrance),
     /// Clock or randomness failed; the request was refused.
     SetupFailed,
     /// A request from elsewhere was refused before it had any effect.
@@ -138,6 +153,7 @@ impl EventKind {
             Self::WriteDiscarded => "session_write_discarded",
             Self::WriteConflict => "session_write_conflict",
             Self::StoreFailed(_) => "session_store_failed",
+            Self::HousekeepingDropped(_) => "session_housekeeping_dropped",
             Self::SetupFailed => "session_setup_failed",
             Self::ForgedRequest => "malicious_csrf",
             Self::CsrfTokenRefused => "malicious_csrf",
@@ -174,6 +190,7 @@ impl EventKind {
             | Self::CapReached
             | Self::LoginSuperseded
             | Self::WriteConflict
+            | Self::HousekeepingDropped(_)
             | Self::ForgedRequest
             | Self::CsrfTokenRefused
             | Self::CsrfTokenBeyondLimit

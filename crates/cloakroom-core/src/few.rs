@@ -25,9 +25,8 @@ impl<T> Few<T> {
         }
     }
 
-    /// Takes the last element away.
-    pub(crate) fn pop(&mut self) -> Option<T> {
-        self.others.pop().or_else(|| self.first.take())
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = T> {
+        self.first.into_iter().chain(self.others)
     }
 
     pub(crate) fn last(&self) -> Option<&T> {
@@ -61,11 +60,7 @@ mod tests {
             assert_eq!(few.last(), Some(&n));
         }
         assert_eq!(few.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
-        for n in (0..4).rev() {
-            assert_eq!(few.pop(), Some(n));
-        }
-        assert!(few.is_empty() && few.pop().is_none());
-        few.push(7);
+        assert_eq!(few.clone().into_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
         few.clear();
         assert!(few.is_empty() && few.iter().next().is_none());
     }

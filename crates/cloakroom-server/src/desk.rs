@@ -381,7 +381,8 @@ fn tell(
     let handle = session.handle().map(|handle| handle.to_string());
     let csrf = issued.map(|issued| issued.token.expose());
     let nonce = ask.nonce.as_ref().map(Nonce::as_str);
-    let outbound = Outbound { handle: handle.as_deref(), who, data: &data, csrf, nonce };
+    let read_only = !session.can_keep();
+    let outbound = Outbound { handle: handle.as_deref(), who, data: &data, read_only, csrf, nonce };
     outbound
         .insert(headers)
         .map_err(|_| cloakroom::core::record::ValueError::new("data that the protocol can say"))?;

@@ -1,5 +1,7 @@
 //! Carrying out what the application has answered: all of it, or none but a logout.
 
+use std::collections::BTreeMap;
+
 use cloakroom::{Session, SessionError};
 
 use crate::protocol::commands::{Authenticated, Commands, Kind, Logout, Rejection};
@@ -21,6 +23,9 @@ impl From<SessionError> for Disobeyed {
 
 /// Obeys commands, in the protocol's order: logout, login or step-up, rotate, unset, set. `before` is the data that the application
 /// was told.
+///
+/// Data for a session that ended moments ago is dropped, with an event: the application was told before, and what it has done besides is
+/// not spoiled for it.
 ///
 /// # Errors
 ///
@@ -72,13 +77,19 @@ pub async fn obey(
     if commands.rotate && !replaced {
         session.rotate().await?;
     }
-    for key in &unset {
-        session.remove_named(key)?;
+    match change(session, &unset, &set) {
+        Ok(()) | Err(SessionError::NotKept) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    for (key, text) in &set {
-        session.set_json(key, &json_of(text))?;
-    }
-    Ok(())
+}
+
+fn change(
+    session: &Session,
+    unset: &[String],
+    set: &BTreeMap<String, String>,
+) -> Result<(), SessionError> {
+    unset.iter().try_for_each(|key| session.remove_named(key))?;
+    set.iter().try_for_each(|(key, text)| session.set_json(key, &json_of(text)))
 }
 
 async fn log_out(session: &Session, logout: Logout) -> Result<(), SessionError> {

@@ -140,6 +140,36 @@ async fn r063_a_logout_empties_the_jar_of_the_whole_site_only_where_the_configur
 }
 
 #[tokio::test]
+async fn an_application_learns_before_it_answers_that_nothing_is_kept_beside_a_token_that_just_ended() {
+    let gateway = gateway("").await;
+    let mut client = gateway.client();
+    client.log_in("alice").await;
+    let old = client.clone();
+    client.told(&["Session-Logout: this"]).await;
+    client.get("/").await;
+    assert!(!gateway.last().contains("session-read-only"), "{}", gateway.last());
+    for lines in [&["201", "Session-Set: cart=\"tea\""][..], &["201", "Session-Unset: cart", "Session-Set: a=\"1\""]] {
+        let mut late = old.clone();
+        gateway.log.take();
+        let answer = late.told(lines).await;
+        assert!(gateway.last().contains("session-read-only: ?1\n"), "{}", gateway.last());
+        // What the application has done besides is done, and its client is told so.
+        assert_eq!((answer.status, answer.field("set-cookie")), (201, None), "{lines:?}");
+        assert_eq!(gateway.log.take(), ["session_use_after_expire", "session_write_discarded"], "{lines:?}");
+    }
+    let mut late = old.clone();
+    late.told(&["Session-Login: \"alice\"", "Session-Set: cart=\"tea\""]).await;
+    late.get("/").await;
+    assert!(gateway.last().contains("session-data: cart=\"tea\"\n"), "a login and its data are one write");
+    gateway.advance(66);
+    let mut late = old.clone();
+    late.told(&["Session-Set: cart=\"tea\""]).await;
+    assert!(!gateway.last().contains("session-read-only"), "{}", gateway.last());
+    late.get("/").await;
+    assert!(gateway.last().contains("session-data: cart=\"tea\"\n"), "{}", gateway.last());
+}
+
+#[tokio::test]
 async fn r050_login_and_data_in_one_response_are_one_session_and_set_wins_over_unset() {
     let gateway = gateway("").await;
     let mut client = gateway.client();

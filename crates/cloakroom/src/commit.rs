@@ -13,6 +13,7 @@ use cloakroom_core::store::{Inserted, Replaced, StoreError};
 use http::{HeaderValue, Response, header};
 
 use crate::error::SessionError;
+use crate::housekeeping;
 use crate::layer::Shared;
 use crate::lifecycle::TRIES;
 use crate::slot::{Loaded, Slot};
@@ -75,6 +76,12 @@ pub(crate) fn commit(slot: Arc<Slot>, mut loaded: Loaded) -> Commit {
             let written = carry_out(&slot, &mut loaded, &mut plan).await;
             outcome(&slot.shared, &loaded, written)
         })),
+        // Without a change of the application's own only housekeeping can have failed.
+        Err(error) if loaded.changes.is_empty() => {
+            housekeeping::dropped(&slot.shared, &loaded.resumed, housekeeping::hindrance(&error));
+            let cookie = loaded.resumed.cookie().cloned();
+            Commit::Done(outcome(&slot.shared, &loaded, Ok(cookie)))
+        }
         Err(error) => Commit::Done(outcome(&slot.shared, &loaded, Err(error))),
     }
 }
@@ -125,34 +132,28 @@ async fn carry_out(
 ) -> Result<Option<CookieAction>, SessionError> {
     let shared = &*slot.shared;
     for _ in 0..TRIES {
+        if plan.1.is_housekeeping() {
+            return Ok(housekeeping::carry_out(shared, &loaded.resumed, &mut plan.1).await);
+        }
         match write(slot, loaded, plan).await? {
-            Written::Done => {}
-            Written::Dropped => return Ok(None),
-            Written::Again => {
-                *plan = self::plan(shared, loaded, None)?;
-                continue;
+            Written::Done => {
+                let (_, plan) = plan;
+                plan.events.iter().for_each(|event| shared.observe(event));
+                return Ok(plan.cookie.take());
             }
+            // Whoever ended the session may have set another cookie.
+            Written::Gone => return Ok(None),
+            Written::Again => *plan = self::plan(shared, loaded, None)?,
         }
-        let (_, plan) = plan;
-        if let Some(handle) = plan.recheck {
-            let found = shared.store.find(handle).await?;
-            if !shared.engine.still_offers(&loaded.resumed, &found) {
-                plan.cookie = None;
-            }
-        }
-        for event in &plan.events {
-            shared.observe(event);
-        }
-        return Ok(plan.cookie.take());
     }
     Err(SessionError::Conflict)
 }
 
-/// What has become of a write.
+/// What has become of a write that the application has asked for.
 enum Written {
     Done,
-    /// It was not worth a second try, or its session has ended: nothing else of the plan holds.
-    Dropped,
+    /// Its session has ended: nothing else of the plan holds.
+    Gone,
     /// Plan again and try again.
     Again,
 }
@@ -164,11 +165,7 @@ async fn write(
 ) -> Result<Written, SessionError> {
     let shared = &*slot.shared;
     match std::mem::replace(&mut plan.write, Write::None) {
-        Write::None => Ok(Written::Done),
-        Write::Touch { handle, seen } => {
-            shared.store.touch(handle, seen).await?;
-            Ok(Written::Done)
-        }
+        Write::None | Write::Touch { .. } => Ok(Written::Done),
         Write::Insert { record, admission } => {
             let handle = record.handle();
             match shared.store.insert(record, admission).await? {
@@ -184,19 +181,17 @@ async fn write(
         }
         Write::Replace { expected, record } => {
             let handle = record.handle();
-            let gone = match (shared.store.replace(expected, record).await?, plan.retry) {
-                (Replaced::Replaced, _) => return Ok(Written::Done),
-                // Only housekeeping: somebody else does it, or the next request.
-                (Replaced::Stale | Replaced::Gone, false) => return Ok(Written::Dropped),
-                (Replaced::Stale, true) => {
+            let gone = match shared.store.replace(expected, record).await? {
+                Replaced::Replaced => return Ok(Written::Done),
+                Replaced::Stale => {
                     let found = shared.store.find(handle).await?;
                     shared.engine.rebase(&mut loaded.resumed, found)? == Rebased::Gone
                 }
-                (Replaced::Gone, true) => true,
+                Replaced::Gone => true,
             };
             if gone {
                 shared.observe(&shared.engine.discarded(&loaded.resumed, *now));
-                return Ok(Written::Dropped);
+                return Ok(Written::Gone);
             }
             Ok(Written::Again)
         }

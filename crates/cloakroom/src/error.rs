@@ -49,6 +49,13 @@ pub enum SessionError {
     /// The response has started; nothing can be changed any more.
     #[error("the session was changed after the response had started")]
     AfterResponse,
+    /// The session of the presented token ended, or the token was replaced, moments ago: nothing is kept until the client has heard of it.
+    /// [`Session::can_keep`](crate::Session::can_keep) tells before.
+    #[error("the session ended a moment ago, so nothing of this request can be kept")]
+    NotKept,
+    /// The closure of an update has called something that changes the session.
+    #[error("the session was changed from within the closure of an update")]
+    Reentrant,
     /// Another lifecycle call of the same request is under way.
     #[error("another lifecycle call of this request is under way")]
     Busy,
@@ -65,12 +72,17 @@ impl SessionError {
             Self::Engine(error) => error.fault(),
             Self::Clock(_) => Fault::Setup,
             Self::Conflict => Fault::Store,
-            Self::CapReached | Self::LoginSuperseded | Self::NotAuthenticated | Self::NotRecent => {
-                Fault::Client
-            }
-            Self::Value(_) | Self::Data(_) | Self::AfterResponse | Self::Busy | Self::NoLayer => {
-                Fault::Caller
-            }
+            Self::CapReached
+            | Self::LoginSuperseded
+            | Self::NotAuthenticated
+            | Self::NotRecent
+            | Self::NotKept => Fault::Client,
+            Self::Value(_)
+            | Self::Data(_)
+            | Self::AfterResponse
+            | Self::Reentrant
+            | Self::Busy
+            | Self::NoLayer => Fault::Caller,
         }
     }
 
@@ -79,18 +91,20 @@ impl SessionError {
         match self {
             Self::Store(error) => error.may_retry(),
             Self::Engine(error) => error.may_retry(),
-            Self::Clock(_) | Self::Conflict => true,
+            Self::Clock(_) | Self::Conflict | Self::NotKept => true,
             _ => false,
         }
     }
 
     /// The status for the client: 503 where store or machine failed, 401 and 403 where a login is missing or too old, 409
-    /// where a login or change was overtaken, 500 for a mistake in the application.
+    /// where a login or change was overtaken by the end of its session or of all sessions, 500 for a mistake in the application.
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
             Self::NotRecent | Self::CapReached => StatusCode::FORBIDDEN,
-            Self::LoginSuperseded | Self::Engine(EngineError::Superseded) => StatusCode::CONFLICT,
+            Self::LoginSuperseded | Self::NotKept | Self::Engine(EngineError::Superseded) => {
+                StatusCode::CONFLICT
+            }
             _ => match self.fault() {
                 Fault::Store | Fault::Setup => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use cloakroom_core::client::Client;
 use cloakroom_core::clock::{Clock, Timestamp};
@@ -11,7 +12,7 @@ use cloakroom_core::cookie::{Cookie, CookieOptions};
 use cloakroom_core::engine::{Activity, Engine, Resumed};
 use cloakroom_core::entropy::Entropy;
 use cloakroom_core::event::{Event, EventKind, Observer};
-use cloakroom_core::policy::{ConfigErrors, Policy};
+use cloakroom_core::policy::{ConfigErrors, Policy, Problem};
 use cloakroom_core::seal::{Pepper, Peppers};
 use cloakroom_core::store::{BySubject, Sweep};
 use http::{Extensions, HeaderMap, Method, Request, Uri};
@@ -52,6 +53,9 @@ impl<'a> RequestHead<'a> {
 type AddressOf = Arc<dyn Fn(RequestHead<'_>) -> Option<IpAddr> + Send + Sync>;
 type ActivityOf = Arc<dyn Fn(RequestHead<'_>) -> Activity + Send + Sync>;
 
+/// How long a finished response waits for housekeeping, unless told otherwise.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// What all requests of a deployment share.
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
@@ -61,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) address_of: Option<AddressOf>,
     pub(crate) activity_of: Option<ActivityOf>,
+    /// How long a finished response waits for housekeeping.
+    pub(crate) patience: Duration,
     /// Whether a logout clears the cookies of the whole registrable domain.
     pub(crate) clears_whole_site: bool,
     /// Set once the background sweep runs, or shall never run.
@@ -106,6 +112,7 @@ impl Shared {
             SessionError::Conflict => EventKind::WriteConflict,
             SessionError::CapReached => EventKind::CapReached,
             SessionError::LoginSuperseded => EventKind::LoginSuperseded,
+            SessionError::NotKept => EventKind::WriteDiscarded,
             _ => return,
         };
         self.observe(&event);
@@ -174,6 +181,7 @@ impl SessionLayer {
             observer: Arc::new(TracingObserver),
             address_of: None,
             activity_of: None,
+            patience: PATIENCE,
             clears_whole_site: false,
             sweep: true,
         }
@@ -228,6 +236,7 @@ pub struct SessionLayerBuilder {
     observer: Arc<dyn Observer>,
     address_of: Option<AddressOf>,
     activity_of: Option<ActivityOf>,
+    patience: Duration,
     clears_whole_site: bool,
     sweep: bool,
 }
@@ -297,6 +306,21 @@ impl SessionLayerBuilder {
         self
     }
 
+    /// How long a finished response waits for housekeeping: a note of activity, the confirmation of a rotation, a scheduled rotation.
+    /// Default 100 milliseconds, from 1 millisecond to 10 seconds. What takes longer is left out, with an event
+    /// ([`EventKind::HousekeepingDropped`]), and done by a later request. Changes that the application has asked for are always waited for.
+    ///
+    /// Measured by the tokio runtime that serves the request; without the feature `tokio` there is no bound.
+    ///
+    /// # Security
+    ///
+    /// While the store does not take notes of activity, a session may idle out early, by as long as that lasts; never late. A secret
+    /// that is due for rotation stays in use for as long.
+    pub const fn housekeeping_timeout(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Makes a logout clear all cookies of the whole registrable domain: `Clear-Site-Data: "cookies"` beside `"cache"` and
     /// `"storage"`. Default: not. The session cookie itself is removed in either case.
     ///
@@ -326,13 +350,25 @@ impl SessionLayerBuilder {
         let policy = std::mem::take(&mut self.policy);
         let cookie = std::mem::take(&mut self.cookie).build();
         let peppers = self.peppers.take().unwrap_or_else(|| Peppers::new(Pepper::none()));
-        let cookie = match (policy.check(), cookie) {
-            (Ok(()), Ok(cookie)) => cookie,
-            (Ok(()), Err(errors)) | (Err(errors), Ok(_)) => return Err(errors),
-            (Err(errors), Err(more)) => return Err(errors.and(more)),
-        };
-        let engine = Engine::new(policy, cookie, peppers)?;
+        let mut problems = Vec::new();
+        let mut note = |errors: ConfigErrors| problems.extend(errors.problems().iter().cloned());
+        policy.check().unwrap_or_else(&mut note);
+        let cookie = cookie.map_err(&mut note).ok();
+        self.check().unwrap_or_else(&mut note);
+        ConfigErrors::unless_empty(problems)?;
+        let engine = Engine::new(policy, cookie.unwrap_or_default(), peppers)?;
         Ok(self.with_engine(engine))
+    }
+
+    /// Checks what is neither policy nor cookie.
+    fn check(&self) -> Result<(), ConfigErrors> {
+        let mut problems = Vec::new();
+        let limits = Duration::from_millis(1)..=Duration::from_secs(10);
+        if !limits.contains(&self.patience) {
+            let value = format!("{:?}", self.patience);
+            problems.push(Problem::new("housekeeping_timeout", &value, "1 millisecond to 10 seconds"));
+        }
+        ConfigErrors::unless_empty(problems)
     }
 
     fn with_engine(self, engine: Engine) -> SessionLayer {
@@ -345,6 +381,7 @@ impl SessionLayerBuilder {
                 observer: self.observer,
                 address_of: self.address_of,
                 activity_of: self.activity_of,
+                patience: self.patience,
                 clears_whole_site: self.clears_whole_site,
                 sweeping: AtomicBool::new(!self.sweep),
                 #[cfg(feature = "tokio")]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod admin;
+mod changing;
 mod commit;
 mod csrf;
 mod erased;
@@ -9,6 +10,7 @@ mod error;
 mod extract;
 mod fields;
 mod headers;
+mod housekeeping;
 mod info;
 mod key;
 mod layer;
@@ -33,7 +35,7 @@ mod watch;
 pub use cloakroom_core as core;
 pub use cloakroom_core::cookie::{CookieOptions, SameSite};
 pub use cloakroom_core::engine::Activity;
-pub use cloakroom_core::event::{Event, EventKind, Observer, Severity};
+pub use cloakroom_core::event::{Event, EventKind, Hindrance, Observer, Severity};
 pub use cloakroom_core::origin::{Loading, Mode};
 pub use cloakroom_core::policy::{ConfigErrors, OnReplay, Policy};
 pub use cloakroom_core::record::{Authentication, Level, Subject};

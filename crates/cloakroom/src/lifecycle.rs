@@ -14,10 +14,11 @@ use cloakroom_core::token::Handle;
 
 use serde::Serialize;
 
+use crate::changing::{Updating, check_json, check_name, encode_for};
 use crate::error::SessionError;
 use crate::info::SessionInfo;
 use crate::key::Key;
-use crate::session::{Session, check_json, check_name, encode_for};
+use crate::session::Session;
 use crate::slot::Act;
 
 /// How often a call tries again after a conflict, or after drawing a handle that was taken. Each conflict is the success of another
@@ -78,6 +79,8 @@ impl Login {
     ///
     /// # Errors
     ///
+    /// [`SessionError::Engine`] with [`EngineError::LostByLogin`] if this request has stored something that would not cross into the
+    /// new session; nothing has happened then.
     /// [`SessionError::LoginSuperseded`] and [`SessionError::CapReached`] refuse the login; the presented session has ended all the same.
     /// [`SessionError::Store`]: whoever was logged in is logged out or not, but nobody new is logged in.
     pub async fn complete(mut self) -> Result<(), SessionError> {
@@ -127,6 +130,8 @@ impl Login {
         let (proof, data) = (std::mem::take(&mut self.proof), std::mem::take(&mut self.data));
         let who = Newcomer { subject: self.subject.clone(), proof, data };
         let now = shared.now()?;
+        // Updates of what crosses are applied once more.
+        let _alone = Updating::begin(&self.session.slot)?;
         let login = shared.engine.log_in(&act.resumed, &changes, who, since, now, &*shared.entropy)?;
         Ok((login, now))
     }

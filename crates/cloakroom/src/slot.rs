@@ -15,6 +15,7 @@ use cloakroom_core::store::{Epoch, Found, Reason};
 use cloakroom_core::token::Handle;
 use http::{HeaderValue, Request, header};
 
+use crate::changing::Updating;
 use crate::error::SessionError;
 use crate::layer::{RequestHead, Shared};
 
@@ -61,6 +62,8 @@ pub(crate) struct Loaded {
     /// is another.
     pub(crate) view: Option<DataMap>,
     pub(crate) changes: Changes,
+    /// Counts what has become of the two, and of `resumed`.
+    pub(crate) edition: u64,
     /// Whether a lifecycle call is under way.
     acting: bool,
     /// Whether the response tells the browser to clear what it keeps.
@@ -190,6 +193,7 @@ impl Slot {
                     resumed,
                     view: None,
                     changes: Changes::default(),
+                    edition: 0,
                     acting: false,
                     clear_site_data: false,
                     own_epochs: Vec::new(),
@@ -247,6 +251,7 @@ impl Slot {
 
     /// Begins a lifecycle call: only one at a time.
     pub(crate) fn act(self: &Arc<Self>) -> Result<Act, SessionError> {
+        Updating::check(self)?;
         let resumed = self.with(|loaded| {
             if loaded.acting {
                 return Err(SessionError::Busy);
@@ -347,6 +352,7 @@ impl Act {
         self.slot.with(|loaded| {
             loaded.resumed = resumed;
             loaded.view = None;
+            loaded.edition += 1;
             note(loaded);
             Ok(())
         })

@@ -56,6 +56,17 @@ pub struct Plan {
     pub retry: bool,
 }
 
+impl Plan {
+    /// Whether all of it is housekeeping: nothing that the application has asked for would be lost with it.
+    pub const fn is_housekeeping(&self) -> bool {
+        match self.write {
+            Write::None | Write::Touch { .. } => true,
+            Write::Replace { .. } => !self.retry,
+            Write::Insert { .. } => false,
+        }
+    }
+}
+
 /// What became of a rebase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rebased {

@@ -69,6 +69,7 @@ impl Engine {
     ///
     /// # Errors
     ///
+    /// [`EngineError::LostByLogin`] if something that this very request has stored does not cross: it was told that it is kept.
     /// [`EngineError::Entropy`]; [`EngineError::Tampered`], [`EngineError::Change`] or [`EngineError::DataTooLarge`] where
     /// data is to cross or comes with the login.
     pub fn log_in(
@@ -111,12 +112,16 @@ impl Engine {
 
     fn surviving(&self, resumed: &Resumed, changes: &Changes) -> Result<DataMap, EngineError> {
         let anonymous = resumed.subject().is_none() && !resumed.just_ended;
-        if self.policy.survives_login.is_empty() || !anonymous {
+        let crossing = if anonymous { self.policy.survives_login.as_slice() } else { &[] };
+        if let Some(lost) = changes.stored_keys().find(|key| !crossing.iter().any(|one| one == key)) {
+            return Err(EngineError::LostByLogin { key: lost.to_owned() });
+        }
+        if crossing.is_empty() {
             return Ok(DataMap::default());
         }
         let mut data = resumed.open()?;
         changes.apply(&mut data)?;
-        data.keep(&self.policy.survives_login);
+        data.keep(crossing);
         Ok(data)
     }
 }

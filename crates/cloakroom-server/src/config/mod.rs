@@ -66,6 +66,8 @@ pub struct Config {
     pub data_bytes: usize,
     /// Bytes of a form that are read in search of its token.
     pub form_bytes: usize,
+    /// How long a finished response waits for a note of activity and the like.
+    pub housekeeping_timeout: Duration,
     /// How long the application may take until the head of its response.
     pub upstream_timeout: Duration,
     /// How long requests in flight may take once the gateway is told to stop.
@@ -225,6 +227,12 @@ impl Config {
             check.duration("limits.upstream_timeout", raw.limits.upstream_timeout.as_ref());
         let shutdown_timeout =
             check.duration("limits.shutdown_timeout", raw.limits.shutdown_timeout.as_ref());
+        let housekeeping_timeout =
+            check.duration("limits.housekeeping_timeout", raw.limits.housekeeping_timeout.as_ref());
+        let housekeeping_timeout = housekeeping_timeout.unwrap_or(Duration::from_millis(100));
+        if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&housekeeping_timeout) {
+            check.problem("limits.housekeeping_timeout", show(housekeeping_timeout), "1ms to 10s");
+        }
         let data_bytes = raw.limits.data_bytes.unwrap_or(4096);
         if !(1..=1_000_000).contains(&data_bytes) {
             check.problem("limits.data_bytes", data_bytes.to_string(), "1 to 1000000");
@@ -259,6 +267,7 @@ impl Config {
             limits: defaults,
             data_bytes,
             form_bytes,
+            housekeeping_timeout,
             upstream_timeout: upstream_timeout.unwrap_or(Duration::from_secs(30)),
             shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(30)),
             gateway_secret: raw.gateway_secret,

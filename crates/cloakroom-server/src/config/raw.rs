@@ -159,6 +159,7 @@ pub struct RawCookie {
 pub struct RawLimits {
     pub data_bytes: Option<usize>,
     pub form_bytes: Option<usize>,
+    pub housekeeping_timeout: Option<String>,
     pub upstream_timeout: Option<String>,
     pub shutdown_timeout: Option<String>,
 }

@@ -18,6 +18,8 @@ pub mod names {
     pub const LEVEL: &str = "session-level";
     /// To the upstream: the data map.
     pub const DATA: &str = "session-data";
+    /// To the upstream: what its response stores will not be kept.
+    pub const READ_ONLY: &str = "session-read-only";
     /// To the upstream: what its forms prove that they are its own with.
     pub const CSRF_TOKEN: &str = "session-csrf-token";
     /// To the upstream: what marks the scripts and styles of the response as its own.

@@ -13,6 +13,7 @@ const SUBJECT: HeaderName = HeaderName::from_static(names::SUBJECT);
 const AUTHENTICATED_AT: HeaderName = HeaderName::from_static(names::AUTHENTICATED_AT);
 const LEVEL: HeaderName = HeaderName::from_static(names::LEVEL);
 const DATA: HeaderName = HeaderName::from_static(names::DATA);
+const READ_ONLY: HeaderName = HeaderName::from_static(names::READ_ONLY);
 const CSRF_TOKEN: HeaderName = HeaderName::from_static(names::CSRF_TOKEN);
 const NONCE: HeaderName = HeaderName::from_static(names::NONCE);
 
@@ -26,6 +27,8 @@ pub struct Outbound<'a> {
     /// The data map: keys and texts. A value that was stored through the Rust API and is not a JSON string appears as its JSON
     /// text.
     pub data: &'a [(String, String)],
+    /// Whether what the response stores will not be kept, because the session ended moments ago.
+    pub read_only: bool,
     /// A token for the forms of this response.
     pub csrf: Option<&'a str>,
     /// The nonce for the scripts and styles of this response.
@@ -67,6 +70,9 @@ impl Outbound<'_> {
         }
         if let Some(data) = dictionary(self.data)? {
             put(DATA, data)?;
+        }
+        if self.read_only {
+            put(READ_ONLY, item(true))?;
         }
         if let Some(token) = self.csrf {
             put(CSRF_TOKEN, string(token))?;
@@ -207,6 +213,12 @@ mod tests {
         let who = Who { subject: "alice", authenticated_at: u64::MAX, level: 1 };
         assert_eq!(Outbound { who: Some(who), ..Outbound::default() }.insert(&mut headers), Err(Unsayable));
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn an_application_is_told_before_that_nothing_will_be_kept() {
+        let outbound = Outbound { read_only: true, ..Outbound::default() };
+        assert_eq!(fields(&outbound), [pair("session-read-only", "?1")]);
     }
 
     #[test]
