@@ -13,7 +13,8 @@ use cloakroom_core::engine::CookieAction;
 use cloakroom_core::error::EngineError;
 use cloakroom_core::event::EventKind;
 use cloakroom_core::policy::Policy;
-use cloakroom_core::store::{Inserted, Reason};
+use cloakroom_core::record::{Proof, Subject};
+use cloakroom_core::store::{Inserted, Reason, Since};
 use common::mirror::Body;
 use common::{Browser, Desk, mins, secs};
 
@@ -99,14 +100,26 @@ fn r048_a_second_login_in_one_request_ends_the_first() {
 fn r050_only_listed_keys_cross_a_login() {
     let mut desk = Desk::with(Policy::default().survives_login(["cart", "lang"]));
     let mut browser = visitor(&mut desk, "cart", "1");
-    let request = desk.begin(&browser).set("csrf", "2").set("admin", "true").set("cart.x", "3");
+    let request =
+        desk.begin(&browser).set("csrf", "2").set("admin", "true").set("cart.x", "3").set("role", "5");
     desk.finish(request);
     // What the request itself has changed so far crosses too, if listed.
-    let mut request = desk.begin(&browser).set("lang", "4").set("role", "5");
+    let mut request = desk.begin(&browser).set("lang", "4");
     desk.log_in(&mut request, "alice");
     browser.receive(&desk.finish(request));
     let kept = [("cart", "1"), ("lang", "4")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     assert_eq!(data(&mut desk, &browser), kept);
+}
+
+#[test]
+fn a_login_that_would_lose_what_its_own_request_has_stored_is_refused() {
+    let mut desk = Desk::with(Policy::default().survives_login(["lang"]));
+    let browser = visitor(&mut desk, "cart", "1");
+    let request = desk.begin(&browser).set("lang", "4").set("role", "5");
+    let who = (Subject::new("alice").unwrap(), Proof::default());
+    let since = Since::Arrival(desk.now);
+    let login = desk.engine.log_in(&request.resumed, &request.changes, who, since, desk.now, &desk.entropy);
+    assert!(matches!(login, Err(EngineError::LostByLogin { key }) if key == "role"));
 }
 
 #[test]
