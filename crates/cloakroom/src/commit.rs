@@ -15,7 +15,6 @@ use http::{HeaderValue, Response, header};
 use crate::error::SessionError;
 use crate::housekeeping;
 use crate::layer::Shared;
-use crate::lifecycle::TRIES;
 use crate::slot::{Loaded, Slot};
 
 const CLEAR_SITE_DATA: &str = "clear-site-data";
@@ -131,69 +130,72 @@ async fn carry_out(
     plan: &mut (Timestamp, Plan),
 ) -> Result<Option<CookieAction>, SessionError> {
     let shared = &*slot.shared;
-    for _ in 0..TRIES {
+    let mut tries = None;
+    loop {
         if plan.1.is_housekeeping() {
             return Ok(housekeeping::carry_out(shared, &loaded.resumed, &mut plan.1).await);
         }
-        match write(slot, loaded, plan).await? {
+        // Always there where there is more to write than housekeeping.
+        let Some(handle) = plan.1.write.handle() else { return Ok(plan.1.cookie.take()) };
+        let tries = tries.get_or_insert_with(|| shared.turns.tries(handle));
+        match tries.tried(write(slot, plan).await)? {
             Written::Done => {
                 let (_, plan) = plan;
                 plan.events.iter().for_each(|event| shared.observe(event));
                 return Ok(plan.cookie.take());
             }
-            // Whoever ended the session may have set another cookie.
-            Written::Gone => return Ok(None),
-            Written::Again => *plan = self::plan(shared, loaded, None)?,
+            Written::Stale => {
+                tries.again().await?;
+                let found = tries.tried(shared.store.find(handle).await)?;
+                if shared.engine.rebase(&mut loaded.resumed, found)? == Rebased::Gone {
+                    return Ok(gone(shared, loaded, plan.0));
+                }
+            }
+            Written::Gone => return Ok(gone(shared, loaded, plan.0)),
+            Written::Taken => tries.again().await?,
         }
+        *plan = self::plan(shared, loaded, None)?;
     }
-    Err(SessionError::Conflict)
+}
+
+/// What the request has changed is thrown away. Whoever ended the session may have set another cookie.
+fn gone(shared: &Shared, loaded: &Loaded, now: Timestamp) -> Option<CookieAction> {
+    shared.observe(&shared.engine.discarded(&loaded.resumed, now));
+    None
 }
 
 /// What has become of a write that the application has asked for.
 enum Written {
     Done,
-    /// Its session has ended: nothing else of the plan holds.
+    /// Another request has changed the session: apply the changes to what it is now.
+    Stale,
+    /// The session has ended: nothing else of the plan holds.
     Gone,
-    /// Plan again and try again.
-    Again,
+    /// The new session's handle belongs to another one: draw again.
+    Taken,
 }
 
-async fn write(
-    slot: &Slot,
-    loaded: &mut Loaded,
-    (now, plan): &mut (Timestamp, Plan),
-) -> Result<Written, SessionError> {
-    let shared = &*slot.shared;
+async fn write(slot: &Slot, (_, plan): &mut (Timestamp, Plan)) -> Result<Written, SessionError> {
+    let store = &slot.shared.store;
     match std::mem::replace(&mut plan.write, Write::None) {
         Write::None | Write::Touch { .. } => Ok(Written::Done),
         Write::Insert { record, admission } => {
             let handle = record.handle();
-            match shared.store.insert(record, admission).await? {
+            match store.insert(record, admission).await? {
                 Inserted::Inserted { .. } => {
                     slot.established(handle);
                     Ok(Written::Done)
                 }
-                Inserted::HandleTaken => Ok(Written::Again),
+                Inserted::HandleTaken => Ok(Written::Taken),
                 Inserted::Superseded | Inserted::CapReached => {
                     Err(StoreError::corrupt("an anonymous session was refused admission").into())
                 }
             }
         }
-        Write::Replace { expected, record } => {
-            let handle = record.handle();
-            let gone = match shared.store.replace(expected, record).await? {
-                Replaced::Replaced => return Ok(Written::Done),
-                Replaced::Stale => {
-                    let found = shared.store.find(handle).await?;
-                    shared.engine.rebase(&mut loaded.resumed, found)? == Rebased::Gone
-                }
-                Replaced::Gone => true,
-            };
-            if gone {
-                shared.observe(&shared.engine.discarded(&loaded.resumed, *now));
-                return Ok(Written::Gone);
-            }
-            Ok(Written::Again)
-        }
+        Write::Replace { expected, record } => Ok(match store.replace(expected, record).await? {
+            Replaced::Replaced => Written::Done,
+            Replaced::Stale => Written::Stale,
+            Replaced::Gone => Written::Gone,
+        }),
     }
 }

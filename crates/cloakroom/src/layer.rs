@@ -22,6 +22,7 @@ use crate::error::SessionError;
 use crate::observe::TracingObserver;
 use crate::service::SessionService;
 use crate::system::{SystemClock, SystemEntropy};
+use crate::turns::Turns;
 #[cfg(feature = "tokio")]
 use crate::watch::{Announcing, Hub};
 
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) address_of: Option<AddressOf>,
     pub(crate) activity_of: Option<ActivityOf>,
+    pub(crate) turns: Turns,
     /// How long a finished response waits for housekeeping.
     pub(crate) patience: Duration,
     /// Whether a logout clears the cookies of the whole registrable domain.
@@ -381,6 +383,7 @@ impl SessionLayerBuilder {
                 observer: self.observer,
                 address_of: self.address_of,
                 activity_of: self.activity_of,
+                turns: Turns::default(),
                 patience: self.patience,
                 clears_whole_site: self.clears_whole_site,
                 sweeping: AtomicBool::new(!self.sweep),

@@ -27,6 +27,7 @@ mod signed_out;
 mod slot;
 mod sweeper;
 mod system;
+mod turns;
 #[cfg(feature = "validate")]
 mod validate;
 #[cfg(feature = "tokio")]

@@ -20,10 +20,7 @@ use crate::info::SessionInfo;
 use crate::key::Key;
 use crate::session::Session;
 use crate::slot::Act;
-
-/// How often a call tries again after a conflict, or after drawing a handle that was taken. Each conflict is the success of another
-/// request, so as many requests as this may write to one session at the same moment, and none is refused.
-pub(crate) const TRIES: usize = 128;
+use crate::turns::TRIES;
 
 /// A login that has begun: check the credentials, then [`complete`](Login::complete) it.
 ///
@@ -322,16 +319,18 @@ fn leave(loaded: &mut crate::slot::Loaded) {
 }
 
 async fn rotate(act: &mut Act, proof: Option<Proof>) -> Result<(), SessionError> {
-    let entropy = Arc::clone(&act.shared().entropy);
-    for _ in 0..TRIES {
-        let now = act.shared().now()?;
-        let engine = &act.shared().engine;
+    let shared = act.shared_for_long();
+    let mut tries = None;
+    loop {
+        let now = shared.now()?;
         let rotation: Rotation = match proof.clone() {
-            Some(proof) => engine.step_up(&act.resumed, proof, now, &*entropy)?,
-            None => engine.rotate(&act.resumed, now, &*entropy)?,
+            Some(proof) => shared.engine.step_up(&act.resumed, proof, now, &*shared.entropy)?,
+            None => shared.engine.rotate(&act.resumed, now, &*shared.entropy)?,
         };
         let handle = rotation.record().handle();
-        match act.shared().store.replace(rotation.expected(), rotation.record().clone()).await? {
+        let tries = tries.get_or_insert_with(|| shared.turns.tries(handle));
+        let replaced = shared.store.replace(rotation.expected(), rotation.record().clone()).await;
+        match tries.tried(replaced)? {
             Replaced::Replaced => {
                 act.resumed.rotated(rotation, now);
                 return act.publish_last(|_| {});
@@ -339,13 +338,12 @@ async fn rotate(act: &mut Act, proof: Option<Proof>) -> Result<(), SessionError>
             Replaced::Gone => return Err(EngineError::Superseded.into()),
             Replaced::Stale => {
                 // Somebody else wrote: go on only if our secret is still a valid one.
-                let found = act.shared().store.find(handle).await?;
-                let now = act.shared().now()?;
+                tries.again().await?;
+                let found = tries.tried(shared.store.find(handle).await)?;
                 let mut resumed = act.resumed.clone();
-                act.shared().engine.reverify(&mut resumed, found, now)?;
+                shared.engine.reverify(&mut resumed, found, shared.now()?)?;
                 act.resumed = resumed;
             }
         }
     }
-    Err(SessionError::Conflict)
 }

@@ -316,6 +316,10 @@ impl Act {
         &self.slot.shared
     }
 
+    pub(crate) fn shared_for_long(&self) -> Arc<Shared> {
+        Arc::clone(&self.slot.shared)
+    }
+
     /// Ends sessions, and reports each that was there; returns whether any was.
     pub(crate) async fn end(&self, handles: &[Handle], reason: Reason) -> Result<bool, SessionError> {
         let shared = self.shared();

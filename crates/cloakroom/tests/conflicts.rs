@@ -4,7 +4,7 @@
 mod common;
 
 use cloakroom::MemoryStore;
-use cloakroom_testkit::{Yielding, block_on};
+use cloakroom_testkit::{Counting, Yielding, block_on};
 use http::StatusCode;
 
 use crate::common::{Answer, Client, World, poll_once};
@@ -96,4 +96,72 @@ fn a_rotation_on_demand_that_a_login_overtook_leaves_the_logins_cookie_alone() {
     let mut after = world.client();
     after.receive(&login);
     assert_eq!(after.ask("/who").who().0, "bob");
+}
+
+/// Lets `n` requests change one session at the same moment; returns what that has cost.
+fn storm(n: u64, path: &str) -> (u64, Vec<Answer>) {
+    let store = Counting::new(Yielding::new(MemoryStore::new()));
+    let world = World::new(store.clone());
+    let mut client = world.client();
+    client.ask("/log-in/alice");
+    client.ask("/who");
+    store.take();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let answers = runtime.block_on(async {
+        let requests = (0..n).map(|_| tokio::spawn(client.begin(path))).collect::<Vec<_>>();
+        let mut answers = Vec::new();
+        for request in requests {
+            answers.push(request.await.unwrap());
+        }
+        answers
+    });
+    let cost = store.take().total();
+    if path == "/count" {
+        assert_eq!(client.ask("/count").body, (n + 1).to_string(), "no update was lost");
+    }
+    (cost, answers)
+}
+
+#[test]
+fn a_storm_of_updates_costs_each_of_them_a_few_store_operations_and_refuses_none() {
+    for n in [1, 10, 100, 1000] {
+        let (cost, answers) = storm(n, "/count");
+        assert!(answers.iter().all(|answer| answer.status == StatusCode::OK), "{n}: none refused");
+        // A look-up and a write; at most twice more without waiting; once more in one's turn.
+        assert!(cost <= 8 * n, "{n} parallel updates cost {cost} store operations");
+    }
+}
+
+#[test]
+fn a_storm_of_rotations_on_demand_costs_each_of_them_a_few_store_operations_too() {
+    for n in [10, 300] {
+        let (cost, answers) = storm(n, "/rotate");
+        let rotated = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
+        let overtaken = answers.iter().filter(|answer| answer.status == StatusCode::CONFLICT).count();
+        assert_eq!((rotated, overtaken as u64), (1, n - 1));
+        assert!(cost <= 8 * n, "{n} parallel rotations cost {cost} store operations");
+    }
+}
+
+#[test]
+fn a_rotation_on_demand_gets_through_a_storm_of_updates() {
+    let store = Counting::new(Yielding::new(MemoryStore::new()));
+    let world = World::new(store.clone());
+    let mut client = world.client();
+    client.ask("/log-in/alice");
+    client.ask("/who");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (rotated, others) = runtime.block_on(async {
+        let before = (0..200).map(|_| tokio::spawn(client.begin("/count"))).collect::<Vec<_>>();
+        let rotation = tokio::spawn(client.begin("/rotate"));
+        let mut others = Vec::new();
+        for request in before {
+            others.push(request.await.unwrap());
+        }
+        (rotation.await.unwrap(), others)
+    });
+    assert_eq!(rotated.status, StatusCode::OK);
+    assert!(others.iter().all(|answer| answer.status == StatusCode::OK));
+    client.receive(&rotated);
+    assert_eq!(client.ask("/count").body, "201");
 }

@@ -40,6 +40,17 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// The session that is written, if any.
+    pub fn handle(&self) -> Option<Handle> {
+        match self {
+            Self::None => None,
+            Self::Touch { handle, .. } => Some(*handle),
+            Self::Replace { record, .. } | Self::Insert { record, .. } => Some(record.handle),
+        }
+    }
+}
+
 /// What to write and send because of a request.
 #[derive(Debug)]
 #[must_use = "nothing happens until the plan is carried out"]
