@@ -83,11 +83,7 @@ pub async fn obey(
     }
 }
 
-fn change(
-    session: &Session,
-    unset: &[String],
-    set: &BTreeMap<String, String>,
-) -> Result<(), SessionError> {
+fn change(session: &Session, unset: &[String], set: &BTreeMap<String, String>) -> Result<(), SessionError> {
     unset.iter().try_for_each(|key| session.remove_named(key))?;
     set.iter().try_for_each(|(key, text)| session.set_json(key, &json_of(text)))
 }

@@ -148,7 +148,9 @@ async fn an_application_learns_before_it_answers_that_nothing_is_kept_beside_a_t
     client.told(&["Session-Logout: this"]).await;
     client.get("/").await;
     assert!(!gateway.last().contains("session-read-only"), "{}", gateway.last());
-    for lines in [&["201", "Session-Set: cart=\"tea\""][..], &["201", "Session-Unset: cart", "Session-Set: a=\"1\""]] {
+    for lines in
+        [&["201", "Session-Set: cart=\"tea\""][..], &["201", "Session-Unset: cart", "Session-Set: a=\"1\""]]
+    {
         let mut late = old.clone();
         gateway.log.take();
         let answer = late.told(lines).await;

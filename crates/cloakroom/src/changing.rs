@@ -35,7 +35,9 @@ impl Session {
     pub fn get<T: DeserializeOwned>(&self, key: Key<T>) -> Result<Option<T>, SessionError> {
         let json = self.seen(|_, data| Ok(data.get(key.name()).map(<[u8]>::to_vec)));
         let value = json.and_then(|json| {
-            json.map(|json| decode(&json)).transpose().map_err(|reason| change_error(key.name(), reason).into())
+            json.map(|json| decode(&json))
+                .transpose()
+                .map_err(|reason| change_error(key.name(), reason).into())
         });
         value.map_err(|error| self.slot.refuse(error))
     }

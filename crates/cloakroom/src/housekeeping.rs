@@ -68,9 +68,9 @@ pub(crate) fn dropped(shared: &Shared, resumed: &Resumed, hindrance: Hindrance) 
 pub(crate) const fn hindrance(error: &SessionError) -> Hindrance {
     match error {
         SessionError::Store(error) => Hindrance::Store(error.kind()),
-        SessionError::Engine(EngineError::Tampered { .. }) => Hindrance::Store(
-            cloakroom_core::store::StoreErrorKind::Corrupt,
-        ),
+        SessionError::Engine(EngineError::Tampered { .. }) => {
+            Hindrance::Store(cloakroom_core::store::StoreErrorKind::Corrupt)
+        }
         _ => Hindrance::Setup,
     }
 }

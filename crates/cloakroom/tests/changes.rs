@@ -78,7 +78,11 @@ fn nothing_is_stored_in_vain_beside_a_token_that_just_ended_and_a_handler_can_as
         assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "false"));
         assert_eq!(answer.set_cookie(), None, "a login may be racing");
         let refused = ["session_write_discarded"; 5];
-        assert_eq!(log.names(), [&["session_use_after_expire"][..], &refused].concat(), "one event a refusal");
+        assert_eq!(
+            log.names(),
+            [&["session_use_after_expire"][..], &refused].concat(),
+            "one event a refusal"
+        );
         clock.advance(std::time::Duration::from_secs(64));
     }
     clock.advance(std::time::Duration::from_secs(1));

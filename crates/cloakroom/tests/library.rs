@@ -120,7 +120,9 @@ fn r054_r063_a_logout_ends_the_session_removes_the_cookie_and_clears_the_browser
 
 #[test]
 fn r063_a_logout_leaves_the_cookies_of_sibling_hosts_alone_unless_it_is_told_otherwise() {
-    for (whole_site, cleared) in [(false, r#""cache", "storage""#), (true, r#""cache", "cookies", "storage""#)] {
+    for (whole_site, cleared) in
+        [(false, r#""cache", "storage""#), (true, r#""cache", "cookies", "storage""#)]
+    {
         let world = World::with(MemoryStore::new(), |builder| {
             if whole_site { builder.logout_clears_cookies_of_whole_site() } else { builder }
         });

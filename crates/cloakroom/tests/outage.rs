@@ -69,7 +69,11 @@ fn r070_each_store_call_failing_in_turn_is_a_503_with_one_event() {
                 };
                 let failures = world.log.names();
                 let failed = ["session_housekeeping_dropped", "session_store_failed"];
-                assert_eq!(failures.iter().filter(|name| failed.contains(name)).count(), 1, "{path} {failures:?}");
+                assert_eq!(
+                    failures.iter().filter(|name| failed.contains(name)).count(),
+                    1,
+                    "{path} {failures:?}"
+                );
                 let count = failures.iter().filter(|name| **name == expected).count();
                 assert_eq!(count, 1, "{path} call {n} {moment:?}: {failures:?}");
                 tried += 1;
