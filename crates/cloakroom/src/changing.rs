@@ -132,10 +132,10 @@ impl Session {
     fn change(&self, note: impl FnOnce(&mut Changes)) -> Result<(), SessionError> {
         let mut one = Changes::default();
         note(&mut one);
-        self.note(one).map_err(|error| self.slot.refuse(error))
+        self.note(&one).map_err(|error| self.slot.refuse(error))
     }
 
-    fn note(&self, change: Changes) -> Result<(), SessionError> {
+    fn note(&self, change: &Changes) -> Result<(), SessionError> {
         let max = self.slot.shared.engine.policy().data_limit();
         Updating::check(&self.slot)?;
         loop {

@@ -205,9 +205,7 @@ mod tests {
         let mut waiting = [(); 4].map(|()| turns.wait(HANDLE));
         let mut turn = poll(&mut waiting[0]);
         assert!(turn.is_some());
-        for later in 1..4 {
-            assert!(poll(&mut waiting[later]).is_none());
-        }
+        assert!(waiting.iter_mut().skip(1).all(|one| poll(one).is_none()));
         assert!(poll(&mut turns.wait(OTHER)).is_some(), "another session has a line of its own");
         for next in 1..4 {
             for later in (next..4).rev() {
@@ -229,9 +227,7 @@ mod tests {
         let turns = Turns::default();
         let mut waiting = [(); 4].map(|()| Some(turns.wait(HANDLE)));
         let turn = poll(waiting[0].as_mut().unwrap());
-        for later in 1..4 {
-            assert!(poll(waiting[later].as_mut().unwrap()).is_none());
-        }
+        assert!(waiting.iter_mut().skip(1).flatten().all(|one| poll(one).is_none()));
         // One in the middle of the line, and one whose turn it is without its knowing.
         waiting[2] = None;
         drop(turn);
