@@ -61,7 +61,7 @@ pub use self::observe::TracingObserver;
 pub use self::report_service::CspReportService;
 pub use self::reports::{Admitted, CspCount, CspReports, REPORT_BODY_MAX, REPORT_SOURCES_MAX};
 #[cfg(feature = "sanitise")]
-pub use self::rich_text::{RICH_TEXT_MAX, RichText, TooLong};
+pub use self::rich_text::{RICH_TEXT_MAX, RichText, RichTextError};
 pub use self::service::{ResponseFuture, SessionService};
 pub use self::session::Session;
 pub use self::signed_out::SignedOut;

@@ -1,5 +1,8 @@
 //! Rich text of users, made harmless.
 
+mod measure;
+
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::LazyLock;
@@ -7,7 +10,7 @@ use std::sync::LazyLock;
 use ammonia::{Builder, UrlRelative};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// The longest text that is taken, in bytes.
+/// The longest text that is taken, in bytes, and the longest that comes of it.
 pub const RICH_TEXT_MAX: usize = 64 * 1024;
 
 /// HTML that a user wrote, and that went through a sanitiser: formatting, lists, tables and links to other sites stay; scripts, styles,
@@ -21,7 +24,7 @@ pub const RICH_TEXT_MAX: usize = 64 * 1024;
 ///
 /// let text = RichText::sanitise("<b onclick=alert(1)>tea</b><script>alert(1)</script>")?;
 /// assert_eq!(text.as_html(), "<b>tea</b>");
-/// # Ok::<(), cloakroom::TooLong>(())
+/// # Ok::<(), cloakroom::RichTextError>(())
 /// ```
 ///
 /// # Security
@@ -32,10 +35,21 @@ pub const RICH_TEXT_MAX: usize = 64 * 1024;
 #[serde(transparent)]
 pub struct RichText(String);
 
-/// A text is longer than [`RICH_TEXT_MAX`].
+/// A text cannot be taken. The fault is its author's, and trying again does not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a rich text has at most 65536 bytes")]
-pub struct TooLong;
+#[non_exhaustive]
+pub enum RichTextError {
+    /// It is longer than [`RICH_TEXT_MAX`], or became so: special characters and links grow.
+    #[error("a rich text has at most 65536 bytes")]
+    TooLong,
+    /// It becomes more than 32,768 elements and attributes, or is nested more than some 250 levels deep. No text that
+    /// people write comes near.
+    #[error("a rich text has fewer elements, and is not nested as deeply")]
+    TooIntricate,
+}
+
+/// How often a text is sanitised at most until that changes nothing any more. Twice is the rule.
+const ROUNDS_MAX: usize = 4;
 
 static SANITISER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     let mut builder = Builder::default();
@@ -50,16 +64,27 @@ static SANITISER: LazyLock<Builder<'static>> = LazyLock::new(|| {
 });
 
 impl RichText {
-    /// Sanitises a text.
+    /// Sanitises a text. What comes of it is always taken again, and stays as it is.
     ///
     /// # Errors
     ///
-    /// [`TooLong`] for more than [`RICH_TEXT_MAX`] bytes.
-    pub fn sanitise(text: &str) -> Result<Self, TooLong> {
-        if text.len() > RICH_TEXT_MAX {
-            return Err(TooLong);
+    /// [`RichTextError`] for a text that is too long, or that would become too large a tree.
+    pub fn sanitise(text: &str) -> Result<Self, RichTextError> {
+        let mut text = Cow::Borrowed(text);
+        for _ in 0..ROUNDS_MAX {
+            if text.len() > RICH_TEXT_MAX {
+                return Err(RichTextError::TooLong);
+            }
+            if !measure::is_bounded(&text) {
+                return Err(RichTextError::TooIntricate);
+            }
+            let clean = SANITISER.clean(&text).to_string();
+            if clean == text {
+                return Ok(Self(clean));
+            }
+            text = Cow::Owned(clean);
         }
-        Ok(Self(SANITISER.clean(text).to_string()))
+        Err(RichTextError::TooIntricate)
     }
 
     /// The HTML, for the content of an element.
