@@ -115,10 +115,12 @@ pub enum EventKind {
     },
     /// Gateway: a request that is not well-formed was refused.
     RequestRefused,
-    /// Gateway: the application cannot be reached.
+    /// Gateway: the application cannot be reached, or broke off before it had answered.
     UpstreamDown,
     /// Gateway: the application took too long.
     UpstreamSlow,
+    /// Gateway: what the application answered is no HTTP, or has too large a head.
+    AnswerRefused,
     /// Gateway: a command of the application is malformed or not allowed; none of the response's was obeyed but a logout.
     CommandRefused,
     /// Gateway: the application tried to set the session cookie itself.
@@ -165,6 +167,7 @@ impl EventKind {
             Self::RequestRefused => "input_validation_fail",
             Self::UpstreamDown => "gateway_upstream_down",
             Self::UpstreamSlow => "gateway_upstream_slow",
+            Self::AnswerRefused => "gateway_answer_refused",
             Self::CommandRefused => "gateway_command_refused",
             Self::CookieDropped => "gateway_cookie_dropped",
         }
@@ -200,6 +203,7 @@ impl EventKind {
             | Self::RequestRefused
             | Self::UpstreamDown
             | Self::UpstreamSlow
+            | Self::AnswerRefused
             | Self::CookieDropped => Severity::Warning,
             _ => Severity::Info,
         }

@@ -21,7 +21,7 @@ use tower_service::Service;
 use crate::body::Stream;
 use crate::config::{Config, Enforcement};
 use crate::csrf::{Issued, Shown, Tokens, Wanted};
-use crate::edge::{Ask, Demand, plain};
+use crate::edge::{Ask, Demand, plain, plain_text};
 use crate::forwarded::{self, Proto};
 use crate::headers;
 use crate::obey::{self, Disobeyed};
@@ -30,7 +30,7 @@ use crate::protocol::commands::{self, Kind};
 use crate::protocol::outbound::{Outbound, Who};
 use crate::routes::{Require, SessionUse, is_own};
 use crate::tunnel;
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{Again, Upstream, UpstreamError};
 
 /// Serves requests that were let in.
 #[derive(Clone)]
@@ -246,8 +246,10 @@ impl Desk {
         let method = parts.method.clone();
         parts.extensions = http::Extensions::new();
         let request = Request::from_parts(parts, body);
-        let mut response =
-            self.0.upstream.send(request, ask.target.target()).await.map_err(Failure::Upstream)?;
+        // What such a route is asked with (a code) may be spent by now.
+        let again = if ask.route.login_callback { Again::MayNot } else { Again::May };
+        let answered = self.0.upstream.send(request, ask.target.target(), again).await;
+        let mut response = answered.map_err(Failure::Upstream)?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !(tunnel::switches(&response) && client_upgrade.is_some()) {
             // Not the final response that commands would count in.
@@ -307,13 +309,17 @@ impl Desk {
             Failure::Upstream(error) => {
                 tracing::warn!(target: "cloakroom::gateway", %error, path = ask.target.path(), "no response");
                 let kind = match error {
-                    UpstreamError::Slow(_) => EventKind::UpstreamSlow,
-                    UpstreamError::Down(_) => EventKind::UpstreamDown,
+                    UpstreamError::Slow(_) | UpstreamError::NoConnection(_) => EventKind::UpstreamSlow,
+                    UpstreamError::Unreachable(_) | UpstreamError::Closed(_) | UpstreamError::BrokeOff(_) => {
+                        EventKind::UpstreamDown
+                    }
+                    UpstreamError::Malformed(_) | UpstreamError::HeadTooLarge => EventKind::AnswerRefused,
                     UpstreamError::Unfinished | UpstreamError::Stalled | UpstreamError::Target => {
                         EventKind::RequestRefused
                     }
                 };
-                (error.status(), kind)
+                self.observe(kind, ask);
+                return plain_text(error.status(), error.text());
             }
             // What the store or the policy refuses has had its event.
             Failure::Disobeyed(Disobeyed::Session(error)) => return error.response(),
@@ -321,7 +327,10 @@ impl Desk {
                 tracing::error!(target: "cloakroom::gateway", %rejection, path = ask.target.path(), "command not obeyed");
                 (StatusCode::BAD_GATEWAY, EventKind::CommandRefused)
             }
-            Failure::Switch => (StatusCode::BAD_GATEWAY, EventKind::CommandRefused),
+            Failure::Switch => {
+                tracing::error!(target: "cloakroom::gateway", path = ask.target.path(), "a switch of protocols unasked");
+                (StatusCode::BAD_GATEWAY, EventKind::CommandRefused)
+            }
             // It has had its event.
             Failure::Token(kind) => {
                 tracing::info!(target: "cloakroom::gateway", path = ask.target.path(), event = kind.name(), "no valid form token");

@@ -295,11 +295,14 @@ pub fn plain(status: StatusCode) -> Response<Stream> {
         StatusCode::PAYLOAD_TOO_LARGE
         | StatusCode::URI_TOO_LONG
         | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "This request is too large.\n",
-        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-            "The application is not answering. Please try again in a moment.\n"
-        }
+        StatusCode::BAD_GATEWAY => "The application gave an answer that cannot be passed on.\n",
         _ => "Something went wrong.\n",
     };
+    plain_text(status, text)
+}
+
+/// A refusal in a text of one's own.
+pub fn plain_text(status: StatusCode, text: &'static str) -> Response<Stream> {
     let mut response = Response::new(Stream::from(text));
     *response.status_mut() = status;
     let fields: &mut HeaderMap = response.headers_mut();

@@ -28,3 +28,4 @@ pub mod serve;
 pub mod tls;
 pub mod tunnel;
 pub mod upstream;
+mod wire;

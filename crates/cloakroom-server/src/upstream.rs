@@ -7,7 +7,8 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Request, Response, StatusCode, Uri, Version, header};
 
 use crate::body::{Progress, Stream, Turn};
-use crate::pool::{Answer, Pool};
+pub use crate::pool::Again;
+use crate::pool::{Answer, Keep, Pool};
 
 /// The application behind the gateway.
 #[derive(Clone, Debug)]
@@ -20,11 +21,26 @@ pub struct Upstream {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpstreamError {
-    /// It cannot be reached, or broke off.
-    #[error("the application cannot be reached or broke off: {0}")]
-    Down(String),
+    /// Nobody listens at its address, or there is no way there.
+    #[error("the application cannot be reached: {0}")]
+    Unreachable(String),
+    /// No connection came about in time.
+    #[error("the application takes no connection: {0}")]
+    NoConnection(String),
+    /// It closed the connection and answered nothing.
+    #[error("the application closed the connection without an answer: {0}")]
+    Closed(String),
+    /// It broke off within the head of its answer.
+    #[error("the application broke off within the head of its answer: {0}")]
+    BrokeOff(String),
+    /// What it answered is no head of HTTP/1.1.
+    #[error("the application's answer is no HTTP/1.1: {0}")]
+    Malformed(String),
+    /// The head of its answer has more than 100 fields, or more than some 400 KiB.
+    #[error("the head of the application's answer has too many fields, or is too large")]
+    HeadTooLarge,
     /// It took longer than `limits.upstream_timeout` from the last of the request to the head of its response.
-    #[error("the application took longer than {0:?}")]
+    #[error("the application took longer than {0:?}; limits.upstream_timeout is how long it may take")]
     Slow(Duration),
     /// The client has broken off within the body of its request, or what it sent is none.
     #[error("the client broke off within its request")]
@@ -41,10 +57,35 @@ impl UpstreamError {
     /// The status for the client: 502, 504 for a slow application, and 4xx for what is the client's own doing.
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Down(_) => StatusCode::BAD_GATEWAY,
+            Self::Unreachable(_)
+            | Self::NoConnection(_)
+            | Self::Closed(_)
+            | Self::BrokeOff(_)
+            | Self::Malformed(_)
+            | Self::HeadTooLarge => StatusCode::BAD_GATEWAY,
             Self::Slow(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Unfinished | Self::Target => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What the client is told: which of the two is at fault and what to do, and nothing of what is behind the gateway.
+    pub const fn text(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) | Self::NoConnection(_) => {
+                "The application is not answering. Please try again in a moment.\n"
+            }
+            Self::Closed(_) | Self::BrokeOff(_) => {
+                "The application broke off before it had answered. Whether it has done what was asked is not known.\n"
+            }
+            Self::Malformed(_) | Self::HeadTooLarge => {
+                "The application gave an answer that cannot be passed on. Trying again will hardly help.\n"
+            }
+            Self::Slow(_) => {
+                "The application is taking too long. Whether it will do what was asked is not known.\n"
+            }
+            Self::Stalled => "This request was not finished in time. Please try again.\n",
+            Self::Unfinished | Self::Target => "This request cannot be understood.\n",
         }
     }
 }
@@ -52,7 +93,8 @@ impl UpstreamError {
 impl Upstream {
     /// An application at an address, over plain http.
     pub fn new(authority: Authority, timeout: Duration) -> Self {
-        Self { pool: Pool::new(authority, timeout.min(Duration::from_secs(10))), timeout }
+        let keep = Keep { time: Duration::from_secs(4), connections: 64 };
+        Self { pool: Pool::new(authority, timeout.min(Duration::from_secs(10)), keep), timeout }
     }
 
     /// Sends a request with the given target, and waits for the final head of the response. Interim responses (1xx) are
@@ -65,17 +107,18 @@ impl Upstream {
         &self,
         request: Request<Stream>,
         target: &str,
+        again: Again,
     ) -> Result<Response<Answer>, UpstreamError> {
         let path = target.parse::<PathAndQuery>().map_err(|_| UpstreamError::Target)?;
         let (mut parts, body) = request.into_parts();
         parts.uri = Uri::from(path);
         parts.version = Version::HTTP_11;
         let (body, progress) = body.watched();
-        let answer = self.pool.send(Request::from_parts(parts, body));
+        let answer = self.pool.send(Request::from_parts(parts, body), again);
         match patiently(answer, &progress, self.timeout).await {
             Some(Ok(response)) => Ok(received(response)),
             Some(Err(_)) if progress.turn() == Turn::Broken => Err(UpstreamError::Unfinished),
-            Some(Err(error)) => Err(UpstreamError::Down(causes(&*error))),
+            Some(Err(error)) => Err(error),
             None if progress.turn() == Turn::Writer => Err(UpstreamError::Stalled),
             None => Err(UpstreamError::Slow(self.timeout)),
         }
@@ -103,18 +146,6 @@ fn received(mut response: Response<Answer>) -> Response<Answer> {
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     response
-}
-
-/// An error with its causes, for the log.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

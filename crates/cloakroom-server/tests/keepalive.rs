@@ -4,8 +4,9 @@
 mod harness;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Scripted, gateway_before, raw, read_until, send};
+use crate::harness::{Answer, Gateway, Scripted, gateway_before, raw, read_until, send};
 
 #[tokio::test]
 async fn r130_an_answer_nobody_asked_for_reaches_nobody() {
@@ -89,6 +90,135 @@ async fn a_kept_connection_that_the_application_has_closed_costs_nobody_an_error
         drop(exchange);
         // With this the gateway has heard of everything that happened before.
         assert_eq!(client.get("/.cloakroom/ready").await.status, 200);
+    }
+}
+
+/// A connection to the application that the gateway keeps, and has not used since.
+async fn kept(application: &Scripted, gateway: &Gateway, fields: &str) -> TcpStream {
+    let mut client = gateway.client();
+    let (answer, exchange) = tokio::join!(client.get("/first"), async {
+        let mut exchange = application.next().await;
+        exchange.write(&format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok")).await;
+        exchange
+    });
+    assert_eq!(answer.status, 200);
+    // With this the gateway has done everything that was to be done before.
+    assert_eq!(client.get("/.cloakroom/ready").await.status, 200);
+    exchange.stream
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_closes_under_a_request_costs_only_what_may_not_be_asked_again_an_error() {
+    const BACK: &str = "[[route]]\npath = \"/callback\"\nlogin_callback = true";
+    let (application, address) = Scripted::start().await;
+    for (method, path, body, answered, again) in [
+        ("GET", "/x", "", "", true),
+        ("HEAD", "/x", "", "", true),
+        ("OPTIONS", "/x", "", "", true),
+        ("POST", "/x", "", "", false),
+        ("DELETE", "/x", "", "", false),
+        ("GET", "/x", "body", "", false),
+        ("GET", "/x", "", "H", false),
+        ("GET", "/callback?code=1", "", "", false),
+    ] {
+        let what = format!("{method} {path} {body:?} {answered:?}");
+        let gateway = gateway_before(address, BACK).await;
+        // Of two that are kept the last is used first; the other is no better.
+        let mut other = kept(&application, &gateway, "").await;
+        let mut stream = {
+            let mut client = gateway.client();
+            let busy = client.get("/busy");
+            let (_, stream) = tokio::join!(busy, async {
+                read_until(&mut other, "\r\n\r\n").await;
+                let stream = kept(&application, &gateway, "").await;
+                other.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                stream
+            });
+            stream
+        };
+        assert_eq!(gateway.client().get("/.cloakroom/ready").await.status, 200);
+        gateway.log.take();
+        let mut client = gateway.client();
+        let asked = client.send(method, path, &[], body);
+        let mut asked = std::pin::pin!(asked);
+        let close = async {
+            let head = tokio::select! {
+                head = read_until(&mut stream, "\r\n\r\n") => { drop(other); finish(stream, answered).await; head }
+                head = read_until(&mut other, "\r\n\r\n") => { drop(stream); finish(other, answered).await; head }
+            };
+            assert!(head.starts_with(&format!("{method} ")), "{what}: {head}");
+        };
+        let answer = tokio::select! {
+            answer = async { tokio::join!(&mut asked, close).0 } => answer,
+            exchange = application.next() => {
+                assert!(again, "{what}: asked again");
+                exchange.reply("X-Again: yes\r\n").await;
+                asked.await
+            }
+        };
+        if again {
+            assert_eq!((answer.status, answer.field("x-again")), (200, Some("yes")), "{what}");
+            assert!(gateway.log.take().is_empty(), "{what}");
+        } else {
+            assert_eq!(answer.status, 502, "{what}");
+            assert_eq!(gateway.log.take(), ["gateway_upstream_down"], "{what}");
+        }
+    }
+}
+
+async fn finish(mut stream: TcpStream, answered: &str) {
+    stream.write_all(answered.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_is_asked_again_once_and_a_new_connection_that_closes_is_an_error() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let mut stream = kept(&application, &gateway, "").await;
+    let mut client = gateway.client();
+    let (answer, ()) = tokio::join!(client.get("/x"), async {
+        read_until(&mut stream, "\r\n\r\n").await;
+        drop(stream);
+        drop(application.next().await);
+    });
+    assert_eq!(answer.status, 502);
+    assert_eq!(gateway.log.take(), ["gateway_upstream_down"]);
+}
+
+#[tokio::test]
+async fn an_application_that_says_it_closes_soon_is_asked_on_a_new_connection() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    for (fields, used) in
+        [("", true), ("Keep-Alive: timeout=5\r\n", true), ("Keep-Alive: timeout=1\r\n", false)]
+    {
+        let mut stream = kept(&application, &gateway, fields).await;
+        let mut client = gateway.client();
+        let asked = client.get("/x");
+        let mut asked = std::pin::pin!(asked);
+        tokio::select! {
+            _ = &mut asked => panic!("not from the application"),
+            exchange = application.next() => {
+                assert!(!used, "{fields:?}");
+                exchange.reply("").await;
+            }
+            _ = read_until_closed(&mut stream) => {
+                assert!(used, "{fields:?}");
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.unwrap();
+            }
+        }
+        assert_eq!(asked.await.status, 200);
+    }
+}
+
+/// Reads a head; does not come back if the connection is closed instead.
+async fn read_until_closed(stream: &mut TcpStream) {
+    let mut read = Vec::new();
+    while !read.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => read.push(byte),
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

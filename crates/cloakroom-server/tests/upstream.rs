@@ -71,7 +71,41 @@ async fn r114_an_application_that_is_down_is_a_502_and_one_event() {
     let answer = gateway.client().get("/").await;
     assert_eq!(answer.status, 502);
     assert!(!answer.body.contains(&address.to_string()), "{}", answer.body);
+    assert!(answer.body.contains("is not answering"), "{}", answer.body);
     assert_eq!(gateway.log.take(), ["gateway_upstream_down"]);
+}
+
+#[tokio::test]
+async fn r114_an_application_is_said_not_to_answer_only_when_it_does_not() {
+    let (application, address) = Scripted::start().await;
+    let gateway = gateway_before(address, "").await;
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-Field: 1\r\n".repeat(101));
+    let large = format!("HTTP/1.1 200 OK\r\nX-Field: {}\r\n\r\n", "x".repeat(1 << 20));
+    let (broke, invalid) = ("broke off before it had answered", "cannot be passed on");
+    for (what, answered, text, event) in [
+        ("nothing", "", broke, "gateway_upstream_down"),
+        ("half a head", "HTTP/1.1 200 OK\r\nX-Half: ", broke, "gateway_upstream_down"),
+        ("no HTTP", "SSH-2.0-OpenSSH\r\n\r\n", invalid, "gateway_answer_refused"),
+        ("two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\n", invalid, "gateway_answer_refused"),
+        ("too many fields", &many, invalid, "gateway_answer_refused"),
+        ("too large a head", &large, invalid, "gateway_answer_refused"),
+        (
+            "an unknown command",
+            "HTTP/1.1 200 OK\r\nSession-Go: 1\r\n\r\n",
+            invalid,
+            "gateway_command_refused",
+        ),
+    ] {
+        let mut client = gateway.client();
+        let (answer, ()) = tokio::join!(client.get("/"), async {
+            let mut exchange = application.next().await;
+            // The gateway may have heard enough before all is said.
+            drop(exchange.stream.write_all(answered.as_bytes()).await);
+        });
+        assert_eq!(answer.status, 502, "{what}");
+        assert!(answer.body.contains(text), "{what}: {}", answer.body);
+        assert_eq!(gateway.log.take(), [event], "{what}");
+    }
 }
 
 #[tokio::test]
@@ -81,6 +115,7 @@ async fn an_application_that_is_too_slow_is_a_504() {
     let mut client = gateway.client();
     let (answer, _held) = tokio::join!(client.get("/"), application.next());
     assert_eq!(answer.status, 504);
+    assert!(answer.body.contains("taking too long"), "{}", answer.body);
     assert_eq!(gateway.log.take(), ["gateway_upstream_slow"]);
 }
 
