@@ -70,6 +70,8 @@ pub enum EventKind {
     UnknownToken,
     /// The cookie holds something that cannot be a token, or more copies than are looked at.
     MalformedToken,
+    /// A network presented many tokens that are none, and one more of its tokens could not be looked up; the request was refused.
+    LookUpsThrottled,
     /// Tokens of several live sessions came in one request; none was honoured.
     AmbiguousTokens,
     /// A session under a retired pepper was presented.
@@ -146,6 +148,7 @@ impl EventKind {
             Self::StalePresented => "session_stale_secret",
             Self::UnknownToken => "session_unknown_token",
             Self::MalformedToken => "session_malformed_token",
+            Self::LookUpsThrottled => "excess_rate_limit_exceeded",
             Self::AmbiguousTokens => "session_ambiguous_tokens",
             Self::PepperRetired => "session_pepper_retired",
             Self::PepperUnknown(_) => "session_pepper_unknown",
@@ -188,6 +191,7 @@ impl EventKind {
             | Self::StalePresented
             | Self::UnknownToken
             | Self::MalformedToken
+            | Self::LookUpsThrottled
             | Self::AmbiguousTokens
             | Self::PepperRetired
             | Self::CapReached

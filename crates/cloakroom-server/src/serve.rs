@@ -53,7 +53,7 @@ pub async fn open_with(
     open::open_with(&config.sessions, clock, |builder| {
         let builder = change(builder).cookie(config.cookie.clone());
         let builder = builder.client_address(edge::address).activity(edge::activity);
-        let builder = builder.housekeeping_timeout(config.housekeeping_timeout);
+        let builder = builder.housekeeping_timeout(config.housekeeping_timeout).guessing(config.guessing);
         if config.clears_whole_site { builder.logout_clears_cookies_of_whole_site() } else { builder }
     })
     .await

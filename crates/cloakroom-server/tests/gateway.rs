@@ -442,3 +442,25 @@ async fn the_landing_page_says_signed_out_only_to_who_is() {
     let page = client.get("/.cloakroom/signed-out").await;
     assert!(page.body.contains("You are signed out") && !page.body.contains("still"), "{}", page.body);
 }
+
+#[tokio::test]
+async fn r111_guessing_from_one_network_is_bounded_by_the_gateway_and_signs_nobody_out() {
+    let gateway =
+        gateway("trusted_proxies = [\"127.0.0.1\"]\n[limits]\nunknown_tokens = 10\nlook_ups = 5").await;
+    let campus = ["X-Forwarded-For: 203.0.113.7"];
+    let mut alice = gateway.client();
+    alice.ask("POST", &says("/", &["Session-Login: \"alice\""]), &campus).await;
+    let mut statuses = Vec::new();
+    for n in 0..30 {
+        let mut guesser = gateway.client();
+        guesser.cookie = Some(format!("{n:064}"));
+        let answer = guesser.ask("GET", "/", &campus).await;
+        assert_eq!(answer.field("set-cookie"), None);
+        statuses.push(answer.status);
+    }
+    assert_eq!(statuses, [[200; 16].as_slice(), &[503; 14]].concat());
+    alice.ask("GET", "/", &campus).await;
+    assert!(gateway.last().contains("session-subject: \"alice\"\n"), "{}", gateway.last());
+    let throttled = gateway.log.take().iter().filter(|event| **event == "excess_rate_limit_exceeded").count();
+    assert_eq!(throttled, 14);
+}

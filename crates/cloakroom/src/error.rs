@@ -53,6 +53,9 @@ pub enum SessionError {
     /// [`Session::can_keep`](crate::Session::can_keep) tells before.
     #[error("the session ended a moment ago, so nothing of this request can be kept")]
     NotKept,
+    /// Too many unknown tokens came from the client's network, and this one is not known to be genuine. A later try may find out.
+    #[error("too many unknown tokens come from the client's network")]
+    Throttled,
     /// The closure of an update has called something that changes the session.
     #[error("the session was changed from within the closure of an update")]
     Reentrant,
@@ -76,7 +79,8 @@ impl SessionError {
             | Self::LoginSuperseded
             | Self::NotAuthenticated
             | Self::NotRecent
-            | Self::NotKept => Fault::Client,
+            | Self::NotKept
+            | Self::Throttled => Fault::Client,
             Self::Value(_)
             | Self::Data(_)
             | Self::AfterResponse
@@ -91,17 +95,18 @@ impl SessionError {
         match self {
             Self::Store(error) => error.may_retry(),
             Self::Engine(error) => error.may_retry(),
-            Self::Clock(_) | Self::Conflict | Self::NotKept => true,
+            Self::Clock(_) | Self::Conflict | Self::NotKept | Self::Throttled => true,
             _ => false,
         }
     }
 
-    /// The status for the client: 503 where store or machine failed, 401 and 403 where a login is missing or too old, 409
+    /// The status for the client: 503 where store or machine failed or a network guesses tokens, 401 and 403 where a login is missing or too old, 409
     /// where a login or change was overtaken by the end of its session or of all sessions, 500 for a mistake in the application.
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
             Self::NotRecent | Self::CapReached => StatusCode::FORBIDDEN,
+            Self::Throttled => StatusCode::SERVICE_UNAVAILABLE,
             Self::LoginSuperseded | Self::NotKept | Self::Engine(EngineError::Superseded) => {
                 StatusCode::CONFLICT
             }

@@ -1,7 +1,7 @@
 //! The layer: the parts of a deployment, put together and checked.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use http::{Extensions, HeaderMap, Method, Request, Uri};
 
 use crate::erased::SharedStore;
 use crate::error::SessionError;
+use crate::guessing::{Guessing, GuessingLimits};
 use crate::observe::TracingObserver;
 use crate::service::SessionService;
 use crate::system::{SystemClock, SystemEntropy};
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) address_of: Option<AddressOf>,
     pub(crate) activity_of: Option<ActivityOf>,
     pub(crate) turns: Turns,
+    pub(crate) guessing: Guessing,
     /// How long a finished response waits for housekeeping.
     pub(crate) patience: Duration,
     /// Whether a logout clears the cookies of the whole registrable domain.
@@ -115,6 +117,7 @@ impl Shared {
             SessionError::CapReached => EventKind::CapReached,
             SessionError::LoginSuperseded => EventKind::LoginSuperseded,
             SessionError::NotKept => EventKind::WriteDiscarded,
+            SessionError::Throttled => EventKind::LookUpsThrottled,
             _ => return,
         };
         self.observe(&event);
@@ -183,6 +186,7 @@ impl SessionLayer {
             observer: Arc::new(TracingObserver),
             address_of: None,
             activity_of: None,
+            guessing: GuessingLimits::default(),
             patience: PATIENCE,
             clears_whole_site: false,
             sweep: true,
@@ -238,6 +242,7 @@ pub struct SessionLayerBuilder {
     observer: Arc<dyn Observer>,
     address_of: Option<AddressOf>,
     activity_of: Option<ActivityOf>,
+    guessing: GuessingLimits,
     patience: Duration,
     clears_whole_site: bool,
     sweep: bool,
@@ -282,6 +287,33 @@ impl SessionLayerBuilder {
         self
     }
 
+    /// Takes the address of the connection for the client's, from what the server has put beside the request. On axum:
+    ///
+    /// ```
+    /// # use std::net::SocketAddr;
+    /// # use axum::{Router, extract::ConnectInfo};
+    /// # use cloakroom::{MemoryStore, SessionLayer};
+    /// let sessions = SessionLayer::builder(MemoryStore::new()).peer_address::<ConnectInfo<SocketAddr>>().build()?;
+    /// let app: Router = Router::new().layer(sessions);
+    /// // axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+    /// # let _ = app.into_make_service_with_connect_info::<SocketAddr>();
+    /// # Ok::<(), cloakroom::ConfigErrors>(())
+    /// ```
+    ///
+    /// Without the second line nothing is put there, and the address stays unknown.
+    ///
+    /// # Security
+    ///
+    /// Only where clients connect directly. Behind a proxy all of them would seem to be on the proxy's network: use
+    /// [`client_address`](Self::client_address) with what the proxy writes. With an address, a successor goes only to a client on the
+    /// same network (R-052), and guessing is bounded (R-111).
+    pub fn peer_address<P>(self) -> Self
+    where
+        P: std::ops::Deref<Target = SocketAddr> + Send + Sync + 'static,
+    {
+        self.client_address(|head| head.extensions.get::<P>().map(|peer| peer.ip()))
+    }
+
     /// Says which requests are no user activity, such as polling: they do not move the idle timer (R-045). Default:
     /// every request is user activity. A handler can say so too: [`Session::mark_passive`](crate::Session::mark_passive).
     pub fn activity(
@@ -305,6 +337,18 @@ impl SessionLayerBuilder {
     /// Every token is drawn from it.
     pub fn entropy(mut self, entropy: impl Entropy) -> Self {
         self.entropy = Arc::new(entropy);
+        self
+    }
+
+    /// Sets how much guessing of tokens is borne from one network. Default: [`GuessingLimits::default`]. Takes effect where the client's
+    /// address is known.
+    ///
+    /// # Security
+    ///
+    /// Beyond it, clients of that network whose sessions this process does not know may be told to try again (503); none is taken
+    /// for somebody without session (R-111).
+    pub const fn guessing(mut self, limits: GuessingLimits) -> Self {
+        self.guessing = limits;
         self
     }
 
@@ -370,6 +414,9 @@ impl SessionLayerBuilder {
             let value = format!("{:?}", self.patience);
             problems.push(Problem::new("housekeeping_timeout", &value, "1 millisecond to 10 seconds"));
         }
+        if let Err(errors) = self.guessing.check() {
+            problems.extend(errors.problems().iter().cloned());
+        }
         ConfigErrors::unless_empty(problems)
     }
 
@@ -384,6 +431,7 @@ impl SessionLayerBuilder {
                 address_of: self.address_of,
                 activity_of: self.activity_of,
                 turns: Turns::default(),
+                guessing: Guessing::new(self.guessing),
                 patience: self.patience,
                 clears_whole_site: self.clears_whole_site,
                 sweeping: AtomicBool::new(!self.sweep),

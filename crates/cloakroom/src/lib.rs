@@ -9,6 +9,7 @@ mod error;
 #[cfg(feature = "axum")]
 mod extract;
 mod fields;
+mod guessing;
 mod headers;
 mod housekeeping;
 mod info;
@@ -51,6 +52,7 @@ pub use self::error::SessionError;
 #[cfg(feature = "axum")]
 pub use self::extract::{Authenticated, RecentLogin};
 pub use self::fields::{PreparedSecurityHeaders, add_security_headers, add_vary};
+pub use self::guessing::GuessingLimits;
 pub use self::headers::{Nonce, SecurityHeadersFuture, SecurityHeadersLayer, SecurityHeadersService};
 pub use self::info::SessionInfo;
 pub use self::key::Key;

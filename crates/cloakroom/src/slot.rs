@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cloakroom_core::client::Client;
+use cloakroom_core::client::{Client, Network};
 use cloakroom_core::clock::{ClockError, Timestamp};
 use cloakroom_core::data::{Changes, DataMap};
 use cloakroom_core::engine::{Activity, Facts, Offered, Presented, Resumed};
@@ -17,6 +17,7 @@ use http::{HeaderValue, Request, header};
 
 use crate::changing::Updating;
 use crate::error::SessionError;
+use crate::guessing;
 use crate::layer::{RequestHead, Shared};
 
 /// One request's session: what it presented, and what has become of it.
@@ -129,6 +130,11 @@ impl Slot {
             return Loading::Done(self.loaded(Err(error.into()), facts));
         }
         let presented = self.offered.read();
+        if let (Some(network), Ok(now)) = (self.network(), self.arrived)
+            && !self.shared.guessing.admits(network, presented.handles(), now)
+        {
+            return Loading::Done(self.loaded(Err(SessionError::Throttled), facts));
+        }
         match self.find_at_once(&presented).map(|found| self.judge(&presented, found?, facts)) {
             Some(Ok(resumed)) if resumed.has_endings() => Loading::Waiting(Box::pin(async move {
                 let ended = self.end(resumed).await;
@@ -185,9 +191,12 @@ impl Slot {
             Ok(_) if matches!(&*state, State::Loaded(_)) => Ok(()),
             Ok(_) if matches!(&*state, State::Closed(_)) => Err(SessionError::AfterResponse),
             Ok(mut resumed) => {
-                for event in resumed.take_events() {
-                    self.shared.observe(&event);
-                }
+                let events = resumed.take_events();
+                let unknown = events.iter().filter(|event| {
+                    matches!(event.kind, EventKind::UnknownToken | EventKind::MalformedToken)
+                });
+                self.note(unknown.count(), &resumed);
+                events.iter().for_each(|event| self.shared.observe(event));
                 *state = State::Loaded(Loaded {
                     came_with: resumed.record().map(Record::handle),
                     resumed,
@@ -209,6 +218,22 @@ impl Slot {
                 Err(error)
             }
         }
+    }
+
+    /// Takes note of what guessing is told by: tokens that are none, and sessions that are alive.
+    fn note(&self, unknown: usize, resumed: &Resumed) {
+        let Some(network) = self.network() else { return };
+        if unknown > 0 {
+            self.shared.guessing.unknown(network, unknown, resumed.at());
+        }
+        if let Some(record) = resumed.record() {
+            self.shared.guessing.alive(record.handle(), resumed.at());
+        }
+    }
+
+    /// The client's network, where it says something of the client.
+    fn network(&self) -> Option<Network> {
+        self.address.map(Network::from).filter(guessing::tells)
     }
 
     /// Ends the sessions that the verdict ends.
@@ -286,6 +311,9 @@ impl Slot {
 
     /// Notes that the conclusion has made a session for a visitor who had none.
     pub(crate) fn established(&self, handle: Handle) {
+        if let (Some(_), Ok(now)) = (self.network(), self.arrived) {
+            self.shared.guessing.alive(handle, now);
+        }
         if let State::Closed(tie @ None) = &mut *self.lock() {
             *tie = Some(Tie { handle, held: true });
         }
@@ -353,6 +381,7 @@ impl Act {
     }
 
     fn hand_over(&self, resumed: Resumed, note: impl FnOnce(&mut Loaded)) -> Result<(), SessionError> {
+        self.slot.note(0, &resumed);
         self.slot.with(|loaded| {
             loaded.resumed = resumed;
             loaded.view = None;

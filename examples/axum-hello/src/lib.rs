@@ -1,6 +1,8 @@
 //! The smallest application with a session: it counts your visits.
 
-use axum::{Router, routing::get};
+use std::net::SocketAddr;
+
+use axum::{Router, extract::ConnectInfo, routing::get};
 use cloakroom::{ConfigErrors, CookieOptions, Key, MemoryStore, Session, SessionError, SessionLayer};
 
 const VISITS: Key<u32> = Key::new("visits");
@@ -12,7 +14,10 @@ const VISITS: Key<u32> = Key::new("visits");
 /// [`ConfigErrors`] if a setting cannot be used.
 pub fn app() -> Result<Router, ConfigErrors> {
     let cookie = CookieOptions::default().name("__Host-Http-hello");
-    let sessions = SessionLayer::builder(MemoryStore::new()).cookie(cookie).build()?;
+    let sessions = SessionLayer::builder(MemoryStore::new())
+        .cookie(cookie)
+        .peer_address::<ConnectInfo<SocketAddr>>() // for who gets a new token, and against guessing
+        .build()?;
     Ok(Router::new().route("/", get(home)).layer(sessions))
 }
 

@@ -27,9 +27,11 @@ pub mod pages;
 pub mod sessions;
 pub mod users;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
 use cloakroom::{
     ConfigErrors, CookieOptions, Csrf, ProtectedLayer, Scheme, SecurityHeadersLayer, SessionLayer,
@@ -46,8 +48,10 @@ use crate::users::Users;
 /// [`ConfigErrors`] if a setting cannot be used.
 pub fn sessions(store: SqliteStore, origin: &str) -> Result<ProtectedLayer, ConfigErrors> {
     // Cookies are shared by all ports of a host, so each application has a name of its own.
-    let sessions =
-        SessionLayer::builder(store).cookie(CookieOptions::default().name("__Host-Http-login")).build()?;
+    let sessions = SessionLayer::builder(store)
+        .cookie(CookieOptions::default().name("__Host-Http-login"))
+        .peer_address::<ConnectInfo<SocketAddr>>()
+        .build()?;
     sessions.protect(Csrf::new(origin))
 }
 

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use cloakroom::core::origin::Origin;
 use cloakroom::core::policy::Problem;
 use cloakroom::core::security_headers::SecurityHeaders;
-use cloakroom::{ConfigErrors, CookieOptions, SameSite};
+use cloakroom::{ConfigErrors, CookieOptions, GuessingLimits, SameSite};
 use http::uri::Authority;
 
 pub(crate) use self::duration::show;
@@ -66,6 +66,8 @@ pub struct Config {
     pub data_bytes: usize,
     /// Bytes of a form that are read in search of its token.
     pub form_bytes: usize,
+    /// How much guessing of tokens is borne from one network.
+    pub guessing: GuessingLimits,
     /// How long a finished response waits for a note of activity and the like.
     pub housekeeping_timeout: Duration,
     /// How long the application may take until the head of its response.
@@ -227,6 +229,7 @@ impl Config {
             check.duration("limits.upstream_timeout", raw.limits.upstream_timeout.as_ref());
         let shutdown_timeout =
             check.duration("limits.shutdown_timeout", raw.limits.shutdown_timeout.as_ref());
+        let guessing = guessing(&mut check, &raw.limits);
         let housekeeping_timeout =
             check.duration("limits.housekeeping_timeout", raw.limits.housekeeping_timeout.as_ref());
         let housekeeping_timeout = housekeeping_timeout.unwrap_or(Duration::from_millis(100));
@@ -267,6 +270,7 @@ impl Config {
             limits: defaults,
             data_bytes,
             form_bytes,
+            guessing,
             housekeeping_timeout,
             upstream_timeout: upstream_timeout.unwrap_or(Duration::from_secs(30)),
             shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(30)),
@@ -274,6 +278,25 @@ impl Config {
             warnings,
         })
     }
+}
+
+fn guessing(check: &mut Check, raw: &raw::RawLimits) -> GuessingLimits {
+    let mut limits = GuessingLimits::default();
+    if let Some(tokens) = raw.unknown_tokens {
+        limits = limits.unknown_tokens(tokens);
+    }
+    if let Some(look_ups) = raw.look_ups {
+        limits = limits.look_ups(look_ups);
+    }
+    if let Some(sessions) = raw.remembered_sessions {
+        limits = limits.remembered(sessions);
+    }
+    if let Err(errors) = limits.check() {
+        for problem in errors.problems() {
+            check.problem(&format!("limits.{}", problem.key), &problem.value, &problem.expected);
+        }
+    }
+    limits
 }
 
 fn cookie(check: &mut Check, raw: raw::RawCookie, plain_http: Option<String>) -> Option<CookieOptions> {

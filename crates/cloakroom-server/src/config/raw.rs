@@ -160,6 +160,9 @@ pub struct RawLimits {
     pub data_bytes: Option<usize>,
     pub form_bytes: Option<usize>,
     pub housekeeping_timeout: Option<String>,
+    pub unknown_tokens: Option<u32>,
+    pub look_ups: Option<u32>,
+    pub remembered_sessions: Option<usize>,
     pub upstream_timeout: Option<String>,
     pub shutdown_timeout: Option<String>,
 }
