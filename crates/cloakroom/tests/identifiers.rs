@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
@@ -60,26 +61,36 @@ fn r002_tokens_hold_nothing_of_account_role_or_time() {
 #[test]
 fn r001_a_generator_that_repeats_itself_never_makes_two_sessions_one() {
     /// Gives the same bytes for a whole session twice, then others.
-    struct Repeating(AtomicU64);
+    #[derive(Clone, Default)]
+    struct Repeating(Arc<AtomicU64>);
     impl Entropy for Repeating {
         fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
-            // A session draws four times: handle, secret, data key, nonce.
-            let session = self.0.fetch_add(1, Ordering::Relaxed) / 4;
+            // A session draws handle, secret, data key and nonce at once; the nonces of later writes do not count.
+            let session = if bytes.len() > 64 { self.0.fetch_add(1, Ordering::Relaxed) } else { 200 };
             bytes.fill((session / 2) as u8);
             Ok(())
         }
     }
-    let world = World::with(MemoryStore::new(), |builder| builder.entropy(Repeating(AtomicU64::new(0))));
+    let drawn = Repeating::default();
+    let world = World::with(MemoryStore::new(), |builder| builder.entropy(drawn.clone()));
     let (mut first, mut second) = (world.client(), world.client());
     first.ask("/log-in/alice");
     second.ask("/log-in/alice");
     assert_ne!(first.token, second.token, "the taken handle was drawn again");
     second.ask("/count");
     assert_eq!(first.ask("/count").body, "1", "and the first session is untouched");
-    let (mut third, mut fourth) = (world.client(), world.client());
-    third.ask("/count");
-    fourth.ask("/count");
-    assert_ne!(third.token, fourth.token);
+    assert_eq!(drawn.0.load(Ordering::Relaxed), 3);
+    // The handles of visitors, which have no tag, repeat themselves every other time too.
+    let mut visitors = [(); 3].map(|()| world.client());
+    for visitor in &mut visitors {
+        visitor.ask("/count");
+    }
+    assert_eq!(drawn.0.load(Ordering::Relaxed), 3 + 4, "one of the three was drawn again");
+    let tokens = visitors.iter().map(|visitor| &visitor.token).collect::<HashSet<_>>();
+    assert_eq!(tokens.len(), 3);
+    for visitor in &mut visitors {
+        assert_eq!(visitor.ask("/count").body, "2", "each in a session of its own");
+    }
 }
 
 #[test]
