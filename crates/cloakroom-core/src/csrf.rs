@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! session    token = r ‖ HMAC-SHA-256(csrf key, 18 "cloakroom csrf 1 s" ‖ 16 handle ‖ 16 r)
+//! seal       token = r ‖ HMAC-SHA-256(csrf key, 18 "cloakroom csrf 1 p" ‖ 16 handle ‖ 16 r ‖ n purpose)
 //! visitor    token = r ‖ issued ‖ HMAC-SHA-256(visitor key, 18 "cloakroom csrf 1 v" ‖ 16 visitor ‖ 16 r ‖ 8 issued)  first 24 bytes
 //! ```
 //!
@@ -54,6 +55,7 @@ const RANDOM_LEN: usize = 16;
 /// How far a token may lie in the future: clocks of instances differ.
 const SKEW: Duration = Duration::from_secs(60);
 const SESSION: &[u8] = b"cloakroom csrf 1 s";
+const PURPOSE: &[u8] = b"cloakroom csrf 1 p";
 const VISITOR: &[u8] = b"cloakroom csrf 1 v";
 
 /// A token for a form or for a script's header field.
@@ -105,7 +107,7 @@ pub fn has_token_shape(text: &[u8]) -> bool {
 fn sign(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = keyed(key);
     for part in parts {
-        // Parts have at most 18 bytes.
+        // Parts have at most 255 bytes.
         mac.update(&[u8::try_from(part.len()).unwrap_or(u8::MAX)]);
         mac.update(part);
     }
@@ -149,8 +151,31 @@ impl CsrfKey {
         self.sign(random).ct_eq(tag).into()
     }
 
+    /// Seals a purpose, of at most 255 bytes: for a form that does one thing, in this session. What says another purpose, a form token
+    /// too, does not open it.
+    ///
+    /// # Errors
+    ///
+    /// [`EntropyError`] if no randomness is to be had.
+    pub fn seal(&self, purpose: &[u8], entropy: &dyn Entropy) -> Result<CsrfToken, EntropyError> {
+        let random = draw::<RANDOM_LEN>(entropy)?;
+        Ok(CsrfToken::of(join(&[&random, &self.sign_purpose(purpose, &random)])))
+    }
+
+    /// Whether a text is a seal of this session on this purpose. Compares in constant time.
+    #[must_use = "what is not sealed must not be done"]
+    pub fn opens(&self, purpose: &[u8], text: &[u8]) -> bool {
+        let Some(raw) = read(text) else { return false };
+        let Some((random, tag)) = raw.split_first_chunk::<RANDOM_LEN>() else { return false };
+        purpose.len() <= usize::from(u8::MAX) && bool::from(self.sign_purpose(purpose, random).ct_eq(tag))
+    }
+
     fn sign(&self, random: &[u8; RANDOM_LEN]) -> [u8; 32] {
         sign(&self.key, &[SESSION, self.handle.as_bytes(), random])
+    }
+
+    fn sign_purpose(&self, purpose: &[u8], random: &[u8; RANDOM_LEN]) -> [u8; 32] {
+        sign(&self.key, &[PURPOSE, self.handle.as_bytes(), random, purpose])
     }
 }
 
@@ -384,6 +409,23 @@ mod tests {
             }
             assert!(key(1).verify(token.expose().as_bytes()));
         }
+    }
+
+    #[test]
+    fn r078_a_seal_is_of_one_session_and_one_purpose() {
+        let entropy = Counting::default();
+        let seal = key(1).seal(b"logout this", &entropy).unwrap();
+        let text = seal.expose().as_bytes();
+        assert!(key(1).opens(b"logout this", text));
+        assert!(!key(2).opens(b"logout this", text));
+        assert!(!CsrfKey::new([1; 32], Handle::from_bytes([2; 16])).opens(b"logout this", text));
+        for other in [&b"logout others"[..], b"logout thi", b"logout thiss", b"", &[b'x'; 300]] {
+            assert!(!key(1).opens(other, text), "{other:?}");
+        }
+        assert!(!key(1).verify(text), "it is no form token");
+        let token = key(1).issue(&entropy).unwrap();
+        assert!(!key(1).opens(b"", token.expose().as_bytes()) && !key(1).opens(b"logout this", b""));
+        assert_ne!(key(1).seal(b"logout this", &entropy).unwrap().expose(), seal.expose());
     }
 
     #[test]

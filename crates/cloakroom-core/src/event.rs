@@ -125,6 +125,9 @@ pub enum EventKind {
     AnswerRefused,
     /// Gateway: a command of the application is malformed or not allowed; none of the response's was obeyed but a logout.
     CommandRefused,
+    /// Gateway: the application asked for a logout on a safe method, which any site can make a browser send. Nothing was ended; a
+    /// browser's user was asked.
+    LogoutUnconfirmed,
     /// Gateway: the application tried to set the session cookie itself.
     CookieDropped,
 }
@@ -172,6 +175,7 @@ impl EventKind {
             Self::UpstreamSlow => "gateway_upstream_slow",
             Self::AnswerRefused => "gateway_answer_refused",
             Self::CommandRefused => "gateway_command_refused",
+            Self::LogoutUnconfirmed => "gateway_logout_unconfirmed",
             Self::CookieDropped => "gateway_cookie_dropped",
         }
     }
@@ -208,6 +212,7 @@ impl EventKind {
             | Self::UpstreamDown
             | Self::UpstreamSlow
             | Self::AnswerRefused
+            | Self::LogoutUnconfirmed
             | Self::CookieDropped => Severity::Warning,
             _ => Severity::Info,
         }

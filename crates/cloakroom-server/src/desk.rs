@@ -12,8 +12,8 @@ use cloakroom::core::client::Client;
 use cloakroom::core::clock::Clock;
 use cloakroom::core::csp::Nonce;
 use cloakroom::core::csrf::Visitor;
-use cloakroom::{CspReports, Event, EventKind, Observer, Reason, Session, SessionError, SessionLayer};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use cloakroom::{CspReports, Event, EventKind, Observer, Session, SessionError, SessionLayer};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -24,9 +24,11 @@ use crate::csrf::{Issued, Shown, Tokens, Wanted};
 use crate::edge::{Ask, Demand, plain, plain_text};
 use crate::forwarded::{self, Proto};
 use crate::headers;
+use crate::language::Language;
+use crate::login::{self, Door};
 use crate::obey::{self, Disobeyed};
-use crate::pages;
-use crate::protocol::commands::{self, Kind};
+use crate::pages::{self, confirm};
+use crate::protocol::commands::{self, Cause, Kind, Logout, Rejection};
 use crate::protocol::outbound::{Outbound, Who};
 use crate::routes::{Require, SessionUse, is_own};
 use crate::tunnel;
@@ -48,7 +50,8 @@ struct Shared {
     tokens: Tokens,
     reports: CspReports,
     clock: Arc<dyn Clock>,
-    login_page: String,
+    door: Door,
+    language: Language,
     recent: Duration,
     data_bytes: usize,
     upstream_timeout: Duration,
@@ -103,7 +106,8 @@ impl Desk {
             tokens,
             reports: CspReports::new(Arc::clone(&clock), Arc::new(Relay(sessions.clone()))),
             clock,
-            login_page: config.login_page.clone(),
+            door: Door::new(config.login_page.clone(), config.origins.clone()),
+            language: config.language,
             recent: sessions.policy().recent(),
             data_bytes: config.data_bytes,
             upstream_timeout: config.upstream_timeout,
@@ -153,14 +157,23 @@ impl Desk {
         }
         let request = self.demand_token(request, ask, session.as_ref()).await?;
         if own {
-            let office = pages::Office {
-                login_page: &self.0.login_page,
-                recent: self.0.recent,
-                tokens: &self.0.tokens,
-            };
-            return Ok(pages::serve(request, ask, &office).await);
+            let response = pages::serve(request, ask, &self.office()).await;
+            if response.status() == StatusCode::FORBIDDEN {
+                // A confirmation of another session's.
+                self.observe(EventKind::CsrfTokenStale, ask);
+            }
+            return Ok(response);
         }
         self.forward(request, ask, session.as_ref()).await
+    }
+
+    fn office(&self) -> pages::Office<'_> {
+        pages::Office {
+            door: &self.0.door,
+            recent: self.0.recent,
+            tokens: &self.0.tokens,
+            language: self.0.language,
+        }
     }
 
     /// Goes on with requests whose form token is as demanded.
@@ -204,7 +217,7 @@ impl Desk {
         match outcome {
             Ok(_) => None,
             Err(SessionError::NotAuthenticated | SessionError::NotRecent) => {
-                Some(to_login(&self.0.login_page, session, ask, request))
+                Some(self.0.door.to_login(session, ask, request))
             }
             Err(error) => Some(error.response()),
         }
@@ -244,6 +257,7 @@ impl Desk {
             None => Vec::new(),
         };
         let method = parts.method.clone();
+        let navigation = login::is_navigation(&parts.headers);
         parts.extensions = http::Extensions::new();
         let request = Request::from_parts(parts, body);
         // What such a route is asked with (a code) may be spent by now.
@@ -270,6 +284,9 @@ impl Desk {
         });
         let used = commands.as_ref().is_ok_and(|commands| commands.csrf);
         match (session, commands) {
+            (Some(session), Err(Rejection { cause: Cause::Unconfirmed(scope), .. })) => {
+                return self.ask_first(session, scope, ask, navigation);
+            }
             (Some(session), commands) => {
                 obey::obey(session, commands, &before, self.0.data_bytes)
                     .await
@@ -301,6 +318,28 @@ impl Desk {
             Some(ended) => response.map(|body| body.until(ended, patience)),
             None => response,
         })
+    }
+
+    /// Asks the user whether a logout that a safe method has brought about is meant; nobody else is asked.
+    fn ask_first(
+        &self,
+        session: &Session,
+        scope: Logout,
+        ask: &Ask,
+        navigation: bool,
+    ) -> Result<Response<Stream>, Failure> {
+        let kind = EventKind::LogoutUnconfirmed;
+        tracing::info!(
+            target: "cloakroom::gateway",
+            path = ask.target.path(),
+            event = kind.name(),
+            "a logout on a safe method is not carried out; a form that posts to the application's logout asks no question"
+        );
+        self.observe_in(kind, ask, Some(session));
+        if !navigation {
+            return Ok(plain(StatusCode::FORBIDDEN));
+        }
+        confirm::ask(session, scope, &self.office()).map_err(Failure::Session)
     }
 
     fn fail(&self, failure: &Failure, ask: &Ask) -> Response<Stream> {
@@ -398,70 +437,9 @@ fn tell(
     Ok(data)
 }
 
-/// Sends a browser to the login page, with the way back and, if its session ended by time or from elsewhere, word of that.
-/// Anything that is not a browser on its way to a page gets 401.
-pub(crate) fn to_login<B>(
-    login_page: &str,
-    session: &Session,
-    ask: &Ask,
-    request: &Request<B>,
-) -> Response<Stream> {
-    let mut response = plain(StatusCode::UNAUTHORIZED);
-    if !is_navigation(request) {
-        return response;
-    }
-    let mut location = login_page.to_owned();
-    location.push_str("?return=");
-    location.push_str(&escape(if request.method() == Method::GET {
-        ask.target.target()
-    } else {
-        ask.target.path()
-    }));
-    // Only who presents one of the session's own tokens has a reason here; a forger is told nothing.
-    match session.ended_because() {
-        Some(Reason::Idle | Reason::Absolute) => location.push_str("&expired=1"),
-        Some(Reason::Revoked | Reason::RevokedAll | Reason::Evicted | Reason::Replay) => {
-            location.push_str("&ended=1");
-        }
-        // The user's own doing, in this browser.
-        _ => {}
-    }
-    if session.subject().is_some() {
-        location.push_str("&recent=1");
-    }
-    if let Ok(location) = HeaderValue::from_str(&location) {
-        response = Response::new(Stream::default());
-        *response.status_mut() = StatusCode::SEE_OTHER;
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
-}
-
 /// Whether a response is one that goes on for as long as its reader stays.
 fn is_event_stream(headers: &http::HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default();
     kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-}
-
-fn is_navigation<B>(request: &Request<B>) -> bool {
-    let field = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    match field("sec-fetch-mode") {
-        Some(mode) => mode == "navigate",
-        None => field("accept").is_some_and(|accept| accept.contains("text/html")),
-    }
-}
-
-/// Escapes a target for a query: everything but what means nothing there.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
-                escaped.push(char::from(byte));
-            }
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }

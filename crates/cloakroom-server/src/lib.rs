@@ -16,6 +16,8 @@ pub mod forwarded;
 pub mod frames;
 pub mod headers;
 pub mod health;
+pub mod language;
+pub mod login;
 pub mod obey;
 pub mod open;
 pub mod pages;

@@ -88,7 +88,12 @@ fn change(session: &Session, unset: &[String], set: &BTreeMap<String, String>) -
     set.iter().try_for_each(|(key, text)| session.set_json(key, &json_of(text)))
 }
 
-async fn log_out(session: &Session, logout: Logout) -> Result<(), SessionError> {
+/// Ends sessions.
+///
+/// # Errors
+///
+/// [`SessionError`] of the store or the policy.
+pub async fn log_out(session: &Session, logout: Logout) -> Result<(), SessionError> {
     let anonymous = session.subject().is_none();
     match logout {
         Logout::Others if anonymous => {}

@@ -28,6 +28,7 @@ use self::store::Purpose;
 pub use self::store::{Remote, SessionsConfig, StoreChoice};
 use crate::forwarded::TrustedProxies;
 use crate::headers::Limits;
+use crate::language::Language;
 use crate::routes::Routes;
 
 /// A configuration that can be run.
@@ -48,6 +49,8 @@ pub struct Config {
     pub headers: SecurityHeaders,
     /// The application's login page.
     pub login_page: String,
+    /// What the gateway's own pages speak.
+    pub language: Language,
     /// Certificate chain and key in PEM, for TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Whether browsers reach the gateway over https: by its own TLS or that of a proxy in front.
@@ -218,6 +221,8 @@ impl Config {
         if !is_own_path(&login_page) {
             check.problem("login_page", &login_page, "a path of the application, such as /login");
         }
+        let language = raw.language.as_deref().unwrap_or("en");
+        let language = check.read("language", language, "en, de or cs", Language::parse);
         let proxies = check.take(TrustedProxies::parse(&raw.trusted_proxies));
         let clears_whole_site = raw.cookie.logout_clears_cookies_of_whole_site;
         let cookie = cookie(&mut check, raw.cookie, raw.insecure_plain_http);
@@ -261,6 +266,7 @@ impl Config {
             csrf,
             headers,
             login_page,
+            language: language.unwrap_or_default(),
             tls,
             https,
             trusted_proxies,

@@ -26,6 +26,7 @@ pub struct Raw {
     pub retired_peppers: Vec<String>,
     pub origin: Option<String>,
     pub login_page: Option<String>,
+    pub language: Option<String>,
     pub gateway_secret: Option<Hidden>,
     pub trusted_proxies: Vec<String>,
     pub tls_terminated_by_proxy: bool,

@@ -1,10 +1,13 @@
 //! The gateway's own pages, under `/.cloakroom/`: a user's sessions, and where a logout leads.
 
+pub mod confirm;
+
 use std::time::Duration;
 
 use askama::Template;
 use cloakroom::core::client::Client;
 use cloakroom::core::clock::Clock as _;
+use cloakroom::core::csrf_form::Search;
 use cloakroom::{
     CspReports, Handle, REPORT_BODY_MAX, Session, SessionError, SessionInfo, SignedOut, SystemClock,
 };
@@ -14,9 +17,12 @@ use hyper::body::Incoming;
 
 use crate::body::Stream;
 use crate::csrf::Tokens;
-use crate::desk::to_login;
 use crate::edge::{Ask, plain};
 use crate::form::Form;
+use crate::language::{Language, Words};
+use crate::login::Door;
+use crate::obey;
+use crate::protocol::commands::Logout;
 
 /// The page of a user's own sessions.
 pub const SESSIONS: &str = "/.cloakroom/sessions";
@@ -24,6 +30,8 @@ pub const SESSIONS: &str = "/.cloakroom/sessions";
 pub const CSP_REPORT: &str = "/.cloakroom/csp-report";
 /// Where a logout leads.
 pub const SIGNED_OUT: &str = "/.cloakroom/signed-out";
+/// What the gateway's own buttons named "Sign out" post to.
+const LOGOUT: &str = "/.cloakroom/logout";
 
 const STYLE: &str = include_str!("../../templates/style.css");
 /// Bytes of a form that are read.
@@ -34,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Template)]
 #[template(path = "sessions.html")]
 struct SessionsPage<'a> {
+    words: &'a Words,
     subject: String,
     sessions: Vec<Line>,
     login_page: &'a str,
@@ -53,6 +62,7 @@ struct Line {
 #[derive(Template)]
 #[template(path = "signed_out.html")]
 struct SignedOutPage<'a> {
+    words: &'a Words,
     login_page: &'a str,
     /// Who is signed in all the same: somebody came here without having signed out.
     subject: Option<String>,
@@ -63,12 +73,14 @@ struct SignedOutPage<'a> {
 /// What the pages need of the gateway.
 #[derive(Debug)]
 pub struct Office<'a> {
-    /// The application's login page.
-    pub login_page: &'a str,
+    /// The way to the application's login page.
+    pub door: &'a Door,
     /// How long a login is a recent one.
     pub recent: Duration,
     /// For the pages' forms.
     pub tokens: &'a Tokens,
+    /// What the pages speak.
+    pub language: Language,
 }
 
 /// Serves one of the gateway's own pages.
@@ -81,10 +93,7 @@ pub async fn serve(request: Request<Stream>, ask: &Ask, office: &Office<'_>) -> 
         // the landing page then loads empties it.
         "/.cloakroom/signed-out.css" if reading => SignedOut(css("/* empties the cache */")).into_inner(),
         SIGNED_OUT if reading => SignedOut(signed_out(request.extensions(), office).await).into_inner(),
-        path @ (SESSIONS
-        | "/.cloakroom/sessions/end"
-        | "/.cloakroom/sessions/end-others"
-        | "/.cloakroom/logout")
+        path @ (SESSIONS | "/.cloakroom/sessions/end" | "/.cloakroom/sessions/end-others" | LOGOUT)
             if if path == SESSIONS { reading } else { writing } =>
         {
             let session = match Session::load(request.extensions()).await {
@@ -96,11 +105,9 @@ pub async fn serve(request: Request<Stream>, ask: &Ask, office: &Office<'_>) -> 
                 Err(error) => error.response(),
             }
         }
-        SESSIONS
-        | SIGNED_OUT
-        | "/.cloakroom/sessions/end"
-        | "/.cloakroom/sessions/end-others"
-        | "/.cloakroom/logout" => plain(StatusCode::METHOD_NOT_ALLOWED),
+        SESSIONS | SIGNED_OUT | "/.cloakroom/sessions/end" | "/.cloakroom/sessions/end-others" | LOGOUT => {
+            plain(StatusCode::METHOD_NOT_ALLOWED)
+        }
         _ => plain(StatusCode::NOT_FOUND),
     }
 }
@@ -112,24 +119,24 @@ async fn act(
     ask: &Ask,
     office: &Office<'_>,
 ) -> Result<Response<Stream>, SessionError> {
-    let login_page = office.login_page;
-    if path == "/.cloakroom/logout" {
-        session.log_out().await?;
-        return Ok(see(SIGNED_OUT));
+    let login_page = office.door.login_page();
+    if path == LOGOUT {
+        return log_out(session, request).await;
     }
     let Some(subject) = session.subject() else {
-        return Ok(to_login(login_page, session, ask, &request));
+        return Ok(office.door.to_login(session, ask, &request));
     };
     if path == SESSIONS {
         let issued = office.tokens.issue(session, None)?;
         let page = SessionsPage {
+            words: office.language.words(),
             subject: subject.to_string(),
-            sessions: lines(session.list().await?)?,
+            sessions: lines(session.list().await?, office.language)?,
             login_page,
             field: office.tokens.field(),
             csrf: issued.token.expose(),
         };
-        return Ok(page.render().map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), html));
+        return Ok(page.render().map_or_else(|_| internal(), html));
     }
     // Whoever finds an open browser shall not lock its owner out elsewhere (R-116).
     match session.require_recent(office.recent) {
@@ -147,6 +154,21 @@ async fn act(
     Ok(see(if own { SIGNED_OUT } else { SESSIONS }))
 }
 
+/// Ends what the form says, in the session that it was made in; a form that says nothing ends this session.
+async fn log_out(session: &Session, request: Request<Stream>) -> Result<Response<Stream>, SessionError> {
+    let scope = match read_field(request, confirm::FIELD).await {
+        // Nobody is signed in any more: there is nothing to end but what a visitor has.
+        Some(_) if session.subject().is_none() => Logout::This,
+        Some(value) => match confirm::read(session, &value) {
+            Some(scope) => scope,
+            None => return Ok(plain(StatusCode::FORBIDDEN)),
+        },
+        None => Logout::This,
+    };
+    obey::log_out(session, scope).await?;
+    Ok(see(if scope == Logout::Others { SESSIONS } else { SIGNED_OUT }))
+}
+
 /// Says whether the user is signed out, as a logout leaves them.
 async fn signed_out(extensions: &http::Extensions, office: &Office<'_>) -> Response<Stream> {
     let page = async {
@@ -155,21 +177,25 @@ async fn signed_out(extensions: &http::Extensions, office: &Office<'_>) -> Respo
         // Only who is signed in gets a form.
         let issued = subject.as_ref().map(|_| office.tokens.issue(&session, None)).transpose()?;
         let csrf = issued.as_ref().map_or("", |issued| issued.token.expose());
-        let (login_page, field) = (office.login_page, office.tokens.field());
-        let page = SignedOutPage { login_page, subject, field, csrf };
+        let (words, login_page) = (office.language.words(), office.door.login_page());
+        let page = SignedOutPage { words, login_page, subject, field: office.tokens.field(), csrf };
         Ok::<_, SessionError>(page.render())
     };
     match page.await {
-        Ok(page) => page.map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), html),
+        Ok(page) => page.map_or_else(|_| internal(), html),
         Err(error) => error.response(),
     }
 }
 
 /// The form's field `handle`.
 async fn read_handle(request: Request<Stream>) -> Option<Handle> {
-    let form = Form::of(request.headers(), "handle", FORM_MAX)?;
+    String::from_utf8(read_field(request, "handle").await?).ok()?.parse().ok()
+}
+
+async fn read_field(request: Request<Stream>, name: &str) -> Option<Vec<u8>> {
+    let form = Form::of(request.headers(), name, FORM_MAX)?;
     let sought = form.seek(request.into_body(), PATIENCE).await.ok()?;
-    String::from_utf8(sought.value).ok()?.parse().ok()
+    (sought.search == Search::Found).then_some(sought.value)
 }
 
 /// Takes a browser's report of what the content security policy refused. Concerns no session.
@@ -199,29 +225,21 @@ pub async fn report(request: Request<Incoming>, client: &Client, reports: &CspRe
     response
 }
 
-fn lines(sessions: Vec<SessionInfo>) -> Result<Vec<Line>, SessionError> {
+fn lines(sessions: Vec<SessionInfo>, language: Language) -> Result<Vec<Line>, SessionError> {
     let now = SystemClock.now()?;
     let line = |info: SessionInfo| Line {
         handle: info.handle.to_string(),
         client: info.client.to_string(),
         network: info.client.network.map(|network| network.to_string()),
         current: info.current,
-        active: ago(now.since(info.seen)),
-        signed_in: info.authenticated.map(|at| ago(now.since(at))).unwrap_or_default(),
+        active: language.ago(now.since(info.seen)),
+        signed_in: info.authenticated.map(|at| language.ago(now.since(at))).unwrap_or_default(),
     };
     Ok(sessions.into_iter().map(line).collect())
 }
 
-/// How long ago, as one says it.
-fn ago(time: Duration) -> String {
-    let minutes = time.as_secs() / 60;
-    let some = |count: u64, unit: &str| format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" });
-    match minutes {
-        0 => "just now".to_owned(),
-        1..60 => some(minutes, "minute"),
-        60..2880 => some(minutes / 60, "hour"),
-        _ => some(minutes / 1440, "day"),
-    }
+fn internal() -> Response<Stream> {
+    plain(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn see(path: &str) -> Response<Stream> {
@@ -260,23 +278,4 @@ fn css(text: &'static str) -> Response<Stream> {
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_said_as_people_say_them() {
-        let table = [
-            (0, "just now"),
-            (61, "1 minute ago"),
-            (3599, "59 minutes ago"),
-            (7300, "2 hours ago"),
-            (200_000, "2 days ago"),
-        ];
-        for (secs, text) in table {
-            assert_eq!(ago(Duration::from_secs(secs)), text);
-        }
-    }
 }

@@ -2,8 +2,9 @@
 //!
 //! All or nothing: every field is read and judged before any is obeyed, and one that cannot be obeyed is a 502 with an
 //! event. There is one exception. A well-formed `Session-Logout` is carried out even if its neighbours are not usable,
-//! because not logging out is the worse mistake; [`Rejection::logout`] says so. Where a logout itself is refused, on a
-//! safe method or a route without session, it is not carried out: any site can make a browser send a GET.
+//! because not logging out is the worse mistake; [`Rejection::logout`] says so. On a safe method or a route without session a
+//! logout is not carried out: any site can make a browser send a GET. On the former it waits for the user's own word
+//! ([`Cause::Unconfirmed`]), on the latter it is refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -126,12 +127,14 @@ pub enum Cause {
     Malformed,
     /// They are, but may not be given here.
     Refused,
+    /// A logout on a safe method, which the user has to confirm. Nothing else of the response counts.
+    Unconfirmed(Logout),
 }
 
-/// Commands that are not obeyed: 502 with an event. Names no value, so it can be logged.
+/// Commands that are not obeyed: 502 with an event, unless they are only unconfirmed. Names no value, so it can be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Malformed or refused.
+    /// Malformed, refused or unconfirmed.
     pub cause: Cause,
     /// The field.
     pub field: String,
@@ -146,6 +149,7 @@ impl fmt::Display for Rejection {
         let cause = match self.cause {
             Cause::Malformed => "malformed",
             Cause::Refused => "refused",
+            Cause::Unconfirmed(_) => "unconfirmed",
         };
         write!(f, "{} {cause}: {}", self.field, self.reason)
     }
@@ -175,8 +179,9 @@ pub fn parse(head: &HeaderMap, context: &Context<'_>) -> Result<Commands, Reject
     }
     let safe = matches!(*context.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let logout = read_logout(head)?;
-    if safe && logout.is_some() {
-        return Err(refused(names::LOGOUT, "a safe method ends nothing"));
+    if let Some(logout) = logout.filter(|_| safe) {
+        let rejection = refused(names::LOGOUT, "a safe method ends nothing");
+        return Err(Rejection { cause: Cause::Unconfirmed(logout), ..rejection });
     }
     read_rest(head, &ours, logout)
         .and_then(|commands| judge(commands, context, safe))
@@ -450,9 +455,14 @@ mod tests {
                 let cause = match rejection.cause {
                     Cause::Malformed => "-> malformed",
                     Cause::Refused => "-> refused",
+                    Cause::Unconfirmed(_) => "-> unconfirmed",
                 };
                 lines.push(cause.to_owned());
-                lines.extend(rejection.logout.map(|which| logout(which).to_owned()));
+                let asked = match rejection.cause {
+                    Cause::Unconfirmed(asked) => Some(asked),
+                    _ => rejection.logout,
+                };
+                lines.extend(asked.map(|which| logout(which).to_owned()));
             }
             Ok(commands) => {
                 lines.push("-> obey".to_owned());
