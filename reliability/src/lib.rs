@@ -16,6 +16,7 @@
     reason = "a check reports by panicking"
 )]
 
+pub mod attacks;
 pub mod gate;
 pub mod histories;
 pub mod interleavings;
