@@ -3,8 +3,8 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
 use axum::Router;
 use axum::body::Body;
@@ -254,22 +254,34 @@ fn a_panic_in_an_update_comes_out_of_the_call_once_and_changes_nothing() {
 }
 
 #[test]
-fn changes_of_one_request_on_several_threads_are_all_kept() {
+fn a_change_that_another_thread_of_the_request_made_meanwhile_is_kept() {
     let handler = async |session: Session| {
-        let add = |session: &Session| {
-            for _ in 0..50 {
-                session.update(COUNT, |count| *count += 1).unwrap();
-            }
-        };
+        let (go, may_go) = mpsc::channel();
+        let (done, is_done) = mpsc::channel();
+        let is_done = Mutex::new(is_done);
+        let runs = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&runs);
         std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| add(&session));
-            }
+            let other = session.clone();
+            scope.spawn(move || {
+                may_go.recv().unwrap();
+                other.update(COUNT, |count| *count += 10).unwrap();
+                done.send(()).unwrap();
+            });
+            let add = move |count: &mut u64| {
+                if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+                    go.send(()).unwrap();
+                    is_done.lock().unwrap().recv().unwrap();
+                }
+                *count += 1;
+            };
+            session.update(COUNT, add).unwrap();
         });
+        assert_eq!(runs.load(Ordering::Relaxed), 2, "it has run again on what the other one left");
         session.get(COUNT).unwrap().unwrap().to_string()
     };
     let (app, _, _) = app(handler, Policy::default());
-    assert_eq!(ask(&app, "/", None).body, "200");
+    assert_eq!(ask(&app, "/", None).body, "11");
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! The layer that refuses requests from elsewhere, where its parts meet: handshakes, refusals, bodies, and the service inside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{get, post};
+use cloakroom::{
+    Csrf, CsrfBody, CsrfRefused, MemoryStore, ProtectedLayer, Session, SessionError, SessionLayer,
+};
+use cloakroom_testkit::block_on;
+use http::{Request, Response, StatusCode, header};
+use tower::{Layer as _, Service, ServiceExt as _};
+
+const OWN: &str = "https://example.org";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+fn layer(change: impl FnOnce(Csrf) -> Csrf) -> ProtectedLayer {
+    let sessions = SessionLayer::builder(MemoryStore::new()).without_sweeping().build().unwrap();
+    sessions.protect(change(Csrf::new(OWN))).unwrap()
+}
+
+fn ask(
+    app: &Router,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &'static str,
+) -> Response<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    block_on(app.clone().oneshot(request.body(Body::from(body)).unwrap())).unwrap()
+}
+
+#[test]
+fn r083_each_sign_of_a_websocket_handshake_is_one_also_on_an_exempt_path() {
+    let app = Router::new().route("/hook", get("in").post("in")).layer(layer(|csrf| csrf.exempt("/hook")));
+    let evil = ("origin", "https://evil.test");
+    assert_eq!(ask(&app, "POST", "/hook", &[evil], "").status(), StatusCode::OK, "exempt");
+    for (name, method, sign) in [
+        ("the field's value among others, in any case", "GET", Some(("upgrade", "h2c, WebSocket"))),
+        ("the key", "GET", Some(("sec-websocket-key", "x"))),
+        ("an extended CONNECT", "CONNECT", None),
+    ] {
+        let fields = sign.into_iter().chain([evil]).collect::<Vec<_>>();
+        assert_eq!(ask(&app, method, "/hook", &fields, "").status(), StatusCode::FORBIDDEN, "{name}");
+    }
+}
+
+#[test]
+fn a_refusal_is_not_stored_and_says_for_outer_layers_what_it_is() {
+    let app = Router::new().route("/", post("in")).layer(layer(|csrf| csrf));
+    let refused = ask(&app, "POST", "/", &[("sec-fetch-site", "cross-site")], "");
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert_eq!(refused.headers()[header::CACHE_CONTROL], "no-store");
+    assert_eq!(refused.extensions().get(), Some(&CsrfRefused::Elsewhere));
+    let cookie = ("cookie", "__Host-Http-sid=x");
+    let untold = ask(&app, "POST", "/", &[cookie, ("content-type", FORM)], "a=1");
+    assert_eq!(untold.headers()[header::CACHE_CONTROL], "no-store");
+    assert_eq!(untold.extensions().get(), Some(&CsrfRefused::Token));
+}
+
+#[test]
+fn a_login_removes_no_visitors_cookie_that_is_not_there() {
+    let log_in = async |session: Session| -> Result<(), SessionError> { session.log_in("alice").await };
+    let app = Router::new().route("/", post(log_in)).layer(layer(|csrf| csrf));
+    let own = ("sec-fetch-site", "same-origin");
+    let cookies = |answer: &Response<Body>| answer.headers().get_all(header::SET_COOKIE).iter().count();
+    assert_eq!(cookies(&ask(&app, "POST", "/", &[own], "")), 1);
+    let visited = ("cookie", "__Host-Http-sid-csrf=x");
+    assert_eq!(cookies(&ask(&app, "POST", "/", &[own, visited], "")), 2);
+}
+
+#[test]
+fn a_form_that_was_read_to_its_end_has_not_ended_for_whoever_reads_it_next() {
+    let look = async |request: Request<Body>| {
+        let ended = http_body::Body::is_end_stream(request.body());
+        let body = axum::body::to_bytes(request.into_body(), 1 << 10).await.unwrap();
+        format!("{ended} {}", String::from_utf8_lossy(&body))
+    };
+    let app = Router::new().route("/", post(look)).layer(layer(Csrf::report_only));
+    let fields = [("cookie", "__Host-Http-sid=x"), ("content-type", FORM)];
+    let answer = ask(&app, "POST", "/", &fields, "a=1&b=2");
+    let body = block_on(axum::body::to_bytes(answer.into_body(), 1 << 10)).unwrap();
+    assert_eq!(body, "false a=1&b=2");
+}
+
+/// Answers 200 only where it was asked before whether it is ready; a clone was not.
+#[derive(Default)]
+struct Asked(bool);
+
+impl Clone for Asked {
+    fn clone(&self) -> Self {
+        Self(false)
+    }
+}
+
+impl Service<Request<CsrfBody<Body>>> for Asked {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0 = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<CsrfBody<Body>>) -> Self::Future {
+        let mut response = Response::new(Body::empty());
+        if !std::mem::take(&mut self.0) {
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        ready(Ok(response))
+    }
+}
+
+#[test]
+fn a_request_whose_token_was_looked_for_goes_to_the_service_that_is_ready() {
+    let service = layer(Csrf::report_only).layer(Asked::default());
+    let request = Request::builder().method("POST").uri("/").header("content-type", FORM);
+    let request = request.header("cookie", "__Host-Http-sid=x").body(Body::from("a=1")).unwrap();
+    assert_eq!(block_on(service.oneshot(request)).unwrap().status(), StatusCode::OK);
+}
