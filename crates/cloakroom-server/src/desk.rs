@@ -101,7 +101,7 @@ impl Desk {
     pub fn new(config: &Config, sessions: &SessionLayer, tokens: Tokens, clock: Arc<dyn Clock>) -> Self {
         let secret = config.gateway_secret.as_deref().and_then(|secret| HeaderValue::from_str(secret).ok());
         Self(Arc::new(Shared {
-            upstream: Upstream::new(config.upstream.clone(), config.upstream_timeout),
+            upstream: Upstream::new(config.upstream.clone(), config.limits.upstream_timeout),
             sessions: sessions.clone(),
             tokens,
             reports: CspReports::new(Arc::clone(&clock), Arc::new(Relay(sessions.clone()))),
@@ -109,8 +109,8 @@ impl Desk {
             door: Door::new(config.login_page.clone(), config.origins.clone()),
             language: config.language,
             recent: sessions.policy().recent(),
-            data_bytes: config.data_bytes,
-            upstream_timeout: config.upstream_timeout,
+            data_bytes: config.limits.data_bytes,
+            upstream_timeout: config.limits.upstream_timeout,
             proto: if config.https { Proto::Https } else { Proto::Http },
             gateway_secret: secret.map(|mut secret| {
                 secret.set_sensitive(true);

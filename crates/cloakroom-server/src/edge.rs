@@ -114,8 +114,8 @@ impl Edge {
             VisitorCookie::beside(sessions.cookie()),
             Arc::clone(&opened.clock),
             Names { field: config.csrf.field.clone(), header: config.csrf.header.clone() },
-            config.form_bytes,
-            config.upstream_timeout,
+            config.limits.form_bytes,
+            config.limits.upstream_timeout,
         );
         let desk = Desk::new(&config, &sessions, tokens, Arc::clone(&opened.clock));
         let service = sessions.layer(desk);
@@ -128,7 +128,7 @@ impl Edge {
             service,
             sessions,
             routes: config.routes,
-            limits: config.limits,
+            limits: config.limits.head,
             trusted: config.trusted_proxies,
             site,
             enforcement: csrf.enforcement,

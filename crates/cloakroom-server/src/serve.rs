@@ -53,7 +53,8 @@ pub async fn open_with(
     open::open_with(&config.sessions, clock, |builder| {
         let builder = change(builder).cookie(config.cookie.clone());
         let builder = builder.client_address(edge::address).activity(edge::activity);
-        let builder = builder.housekeeping_timeout(config.housekeeping_timeout).guessing(config.guessing);
+        let builder = builder.housekeeping_timeout(config.limits.housekeeping_timeout);
+        let builder = builder.guessing(config.guessing);
         if config.clears_whole_site { builder.logout_clears_cookies_of_whole_site() } else { builder }
     })
     .await
@@ -98,7 +99,7 @@ pub async fn run(
     if let Some(certificate) = tls {
         aside.spawn(reload(certificate));
     }
-    let patience = config.shutdown_timeout;
+    let patience = config.limits.shutdown_timeout;
     let (edge, mut landed) = Edge::new(config, &opened)?;
     drop(opened);
     let server = Arc::new(server());

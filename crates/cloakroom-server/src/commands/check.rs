@@ -45,7 +45,7 @@ pub(super) fn effective(config: &Config) -> String {
         "sessions per user",
         policy.session_cap().map_or("no limit".to_owned(), |cap| format!("{} ({:?})", cap.max, cap.at_cap)),
     );
-    line("data per session", format!("{} bytes", config.data_bytes));
+    line("data per session", format!("{} bytes", config.limits.data_bytes));
     line("login page", config.login_page.clone());
     line("csrf", elsewhere(config));
     let weaknesses = config.headers.csp().weaknesses();

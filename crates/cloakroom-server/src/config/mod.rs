@@ -2,6 +2,7 @@
 
 mod duration;
 mod hidden;
+mod limits;
 mod pepper;
 mod protection;
 mod raw;
@@ -21,13 +22,13 @@ use http::uri::Authority;
 pub(crate) use self::duration::show;
 pub use self::hidden::Hidden;
 pub(crate) use self::hidden::mask;
+pub use self::limits::{LimitsConfig, RawLimits};
 pub use self::pepper::{LoadedPeppers, PepperSource, make as make_pepper, read as read_pepper};
 pub use self::protection::{CsrfConfig, Enforcement};
 pub use self::raw::{Raw, ReadError};
 use self::store::Purpose;
 pub use self::store::{Remote, SessionsConfig, StoreChoice};
 use crate::forwarded::TrustedProxies;
-use crate::headers::Limits;
 use crate::language::Language;
 use crate::routes::Routes;
 
@@ -63,20 +64,10 @@ pub struct Config {
     pub clears_whole_site: bool,
     /// The routes.
     pub routes: Routes,
-    /// How large a request's head may be.
-    pub limits: Limits,
-    /// Bytes of data that the application may keep in a session, as sent.
-    pub data_bytes: usize,
-    /// Bytes of a form that are read in search of its token.
-    pub form_bytes: usize,
+    /// What clients and the application can make the gateway hold or wait for.
+    pub limits: LimitsConfig,
     /// How much guessing of tokens is borne from one network.
     pub guessing: GuessingLimits,
-    /// How long a finished response waits for a note of activity and the like.
-    pub housekeeping_timeout: Duration,
-    /// How long the application may take until the head of its response.
-    pub upstream_timeout: Duration,
-    /// How long requests in flight may take once the gateway is told to stop.
-    pub shutdown_timeout: Duration,
     /// A secret that is sent to the application with every request, so that it can refuse others.
     pub gateway_secret: Option<Hidden>,
     /// What to warn of at start.
@@ -229,26 +220,8 @@ impl Config {
         let routes =
             raw.routes.into_iter().enumerate().map(|(index, route)| route.check(&mut check, index)).collect();
         let routes = check.take(Routes::new(routes));
-        let defaults = Limits::default();
-        let upstream_timeout =
-            check.duration("limits.upstream_timeout", raw.limits.upstream_timeout.as_ref());
-        let shutdown_timeout =
-            check.duration("limits.shutdown_timeout", raw.limits.shutdown_timeout.as_ref());
         let guessing = guessing(&mut check, &raw.limits);
-        let housekeeping_timeout =
-            check.duration("limits.housekeeping_timeout", raw.limits.housekeeping_timeout.as_ref());
-        let housekeeping_timeout = housekeeping_timeout.unwrap_or(Duration::from_millis(100));
-        if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&housekeeping_timeout) {
-            check.problem("limits.housekeeping_timeout", show(housekeeping_timeout), "1ms to 10s");
-        }
-        let data_bytes = raw.limits.data_bytes.unwrap_or(4096);
-        if !(1..=1_000_000).contains(&data_bytes) {
-            check.problem("limits.data_bytes", data_bytes.to_string(), "1 to 1000000");
-        }
-        let form_bytes = raw.limits.form_bytes.unwrap_or(64 * 1024);
-        if !(1024..=1_048_576).contains(&form_bytes) {
-            check.problem("limits.form_bytes", form_bytes.to_string(), "1024 to 1048576");
-        }
+        let limits = raw.limits.check(&mut check);
         if raw
             .gateway_secret
             .as_ref()
@@ -273,20 +246,15 @@ impl Config {
             cookie,
             clears_whole_site,
             routes,
-            limits: defaults,
-            data_bytes,
-            form_bytes,
+            limits,
             guessing,
-            housekeeping_timeout,
-            upstream_timeout: upstream_timeout.unwrap_or(Duration::from_secs(30)),
-            shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(30)),
             gateway_secret: raw.gateway_secret,
             warnings,
         })
     }
 }
 
-fn guessing(check: &mut Check, raw: &raw::RawLimits) -> GuessingLimits {
+fn guessing(check: &mut Check, raw: &RawLimits) -> GuessingLimits {
     let mut limits = GuessingLimits::default();
     if let Some(tokens) = raw.unknown_tokens {
         limits = limits.unknown_tokens(tokens);

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use cloakroom::{AtCap, Policy};
 use serde::Deserialize;
 
+use super::limits::RawLimits;
 use super::protection::{RawCsp, RawCsrf, RawHeaders, resource};
 use super::{Check, Hidden};
 use crate::routes::{Require, Route, SessionUse};
@@ -152,20 +153,6 @@ pub struct RawCookie {
     pub name: Option<String>,
     pub same_site: Option<String>,
     pub logout_clears_cookies_of_whole_site: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-#[allow(missing_docs, reason = "the keys of the file")]
-pub struct RawLimits {
-    pub data_bytes: Option<usize>,
-    pub form_bytes: Option<usize>,
-    pub housekeeping_timeout: Option<String>,
-    pub unknown_tokens: Option<u32>,
-    pub look_ups: Option<u32>,
-    pub remembered_sessions: Option<usize>,
-    pub upstream_timeout: Option<String>,
-    pub shutdown_timeout: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
