@@ -1,6 +1,5 @@
 //! Running it: listen, serve connections, reload certificates, stop in order.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,20 +8,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cloakroom::core::clock::Clock;
 use cloakroom::{SessionLayerBuilder, SystemClock};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
+use crate::connection::{self, Phase, Serving};
 use crate::edge::{self, Edge};
-use crate::health::Health;
 use crate::open::{self, Opened};
+use crate::signals::Hangup;
 use crate::tls::Certificate;
 use crate::tunnel;
 
@@ -75,14 +72,32 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves until `stop`, then waits for what is under way.
 ///
+/// After `stop`, `/.cloakroom/ready` says 503 at once; the gateway goes on accepting and serving for `shutdown.drain`, so that
+/// load balancers can notice; then nothing new is begun, and what is under way may take `shutdown.timeout` to finish.
+///
 /// # Errors
 ///
 /// If the certificate cannot be loaded, or the operating system has no randomness.
 pub async fn run(
     listener: TcpListener,
+    config: Config,
+    opened: Opened,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    run_with(listener, config, opened, stop, Hangup::caught()).await
+}
+
+/// As [`run`], with `SIGHUP` caught before.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_with(
+    listener: TcpListener,
     mut config: Config,
     opened: Opened,
     stop: impl Future<Output = ()>,
+    hangup: Hangup,
 ) -> anyhow::Result<()> {
     config.bound(listener.local_addr()?);
     let tls = match &config.tls {
@@ -96,15 +111,24 @@ pub async fn run(
     let health = opened.health.clone();
     let mut aside = JoinSet::new();
     aside.spawn(health.clone().watch());
-    if let Some(certificate) = tls {
-        aside.spawn(reload(certificate));
-    }
-    let patience = config.limits.shutdown_timeout;
+    aside.spawn(reload(tls, hangup));
+    let (drain, patience) = (config.shutdown.drain, config.shutdown.timeout);
     let (edge, mut landed) = Edge::new(config, &opened)?;
     drop(opened);
-    let server = Arc::new(server());
-    let graceful = GracefulShutdown::new();
-    let mut stop = std::pin::pin!(stop);
+    let (phases, phase) = watch::channel(Phase::Serving);
+    let (open, mut closed) = mpsc::channel::<()>(1);
+    let serving = Serving { server: Arc::new(server()), edge, health, phase, head_timeout: HEAD_TIMEOUT };
+    let mut stop = std::pin::pin!(async {
+        stop.await;
+        phases.send_replace(Phase::Draining);
+        if !drain.is_zero() {
+            tracing::info!(
+                target: "cloakroom::gateway", ?drain, "stopping: not ready any more, and serving for shutdown.drain"
+            );
+            tokio::time::sleep(drain).await;
+        }
+        phases.send_replace(Phase::Stopping);
+    });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -120,30 +144,37 @@ pub async fn run(
             }
         };
         drop(stream.set_nodelay(true));
-        let (server, watcher, acceptor) = (Arc::clone(&server), graceful.watcher(), acceptor.clone());
-        let (edge, health) = (edge.clone(), health.clone());
+        let (serving, acceptor, open) = (serving.clone(), acceptor.clone(), open.clone());
+        let mut phase = serving.phase.clone();
         tokio::spawn(async move {
             match acceptor {
-                None => connection(&server, stream, peer, (edge, health), watcher).await,
+                None => serving.connection(stream, peer).await,
                 Some(acceptor) => {
-                    let accepted = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await;
+                    let accepted = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream));
+                    let accepted = tokio::select! {
+                        accepted = accepted => accepted,
+                        () = connection::stopped(&mut phase) => return,
+                    };
                     // Otherwise a scanner, or a client that speaks plain http to a TLS port.
                     if let Ok(Ok(stream)) = accepted {
-                        connection(&server, stream, peer, (edge, health), watcher).await;
+                        serving.connection(stream, peer).await;
                     }
                 }
             }
+            drop(open);
         });
     }
-    drop((listener, edge));
+    drop((listener, serving, open));
     aside.abort_all();
     let finish = async {
-        graceful.shutdown().await;
-        // Ends when the last request under way has dropped its end.
+        // Each ends when the last one has dropped its end: connections, then requests whose client has gone.
+        let _ = closed.recv().await;
         let _ = landed.recv().await;
     };
     if tokio::time::timeout(patience, finish).await.is_err() {
-        tracing::warn!(target: "cloakroom::gateway", "requests were still under way when the shutdown timeout ended");
+        tracing::warn!(
+            target: "cloakroom::gateway", "requests were still under way when shutdown.timeout ended"
+        );
         // Tunnels that are still open take their leave.
         landed.close();
         drop(tokio::time::timeout(tunnel::LEAVE, landed.recv()).await);
@@ -168,86 +199,29 @@ fn server() -> Builder<TokioExecutor> {
     server
 }
 
-async fn connection(
-    server: &Builder<TokioExecutor>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
-    (edge, health): (Edge, Health),
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let asked = Arc::new(Notify::new());
-    let first = Arc::clone(&asked);
-    let service = service_fn(move |request| {
-        asked.notify_one();
-        let (edge, health) = (edge.clone(), health.clone());
-        async move {
-            Ok::<_, Infallible>(match health.answer(&request).await {
-                Some(answer) => edge.protect(answer),
-                None => edge.serve(request, peer).await,
-            })
-        }
-    });
-    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(watcher.watch(connection.into_owned()));
-    // The http library's own limit begins only once it knows which version is spoken, and HTTP/2 has none.
-    let silent = tokio::select! {
-        // A client that breaks off, or sends what is no HTTP, has had its answer from the http library.
-        _ = &mut connection => return,
-        heard = tokio::time::timeout(HEAD_TIMEOUT, first.notified()) => heard.is_err(),
-    };
-    if !silent {
-        drop(connection.await);
-    }
-}
-
-/// Loads the certificate again on SIGHUP, and once a minute.
-async fn reload(certificate: Arc<Certificate>) {
-    #[cfg(unix)]
-    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+/// Loads the certificate again on SIGHUP, and once a minute. Nothing else is loaded again.
+async fn reload(certificate: Option<Arc<Certificate>>, mut hangup: Hangup) {
     loop {
-        #[cfg(unix)]
-        match &mut hangup {
-            Some(hangup) => {
-                tokio::select! {
-                    _ = hangup.recv() => {}
-                    () = tokio::time::sleep(RELOAD_INTERVAL) => {}
-                }
-            }
-            None => tokio::time::sleep(RELOAD_INTERVAL).await,
-        }
-        #[cfg(not(unix))]
-        tokio::time::sleep(RELOAD_INTERVAL).await;
-        if let Err(error) = certificate.reload() {
-            tracing::error!(target: "cloakroom::gateway", error = format!("{error:#}"), "the certificate was not reloaded");
+        let asked = tokio::select! {
+            () = hangup.next() => true,
+            () = tokio::time::sleep(RELOAD_INTERVAL) => false,
+        };
+        match certificate.as_ref().map(|certificate| certificate.reload()) {
+            Some(Ok(())) if asked => tracing::info!(
+                target: "cloakroom::gateway",
+                "SIGHUP: the certificate was loaded again; any other change needs a restart"
+            ),
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::error!(
+                target: "cloakroom::gateway", error = format!("{error:#}"), "the certificate was not reloaded"
+            ),
+            None if asked => tracing::info!(
+                target: "cloakroom::gateway",
+                "SIGHUP: there is no certificate to load again; any other change needs a restart"
+            ),
+            None => {}
         }
     }
-}
-
-/// Comes to its end with Ctrl-C or a request to terminate. The signals are caught from this call on, so that one that
-/// comes early stops the program in order too.
-///
-/// # Errors
-///
-/// If the system does not let signals be caught.
-pub fn stopped() -> std::io::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
-    }
-    #[cfg(not(unix))]
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }
 
 #[cfg(test)]
@@ -258,26 +232,37 @@ mod tests {
     use crate::config::Raw;
 
     /// Serves a connection on which a client sends this and then nothing, until the gateway ends it.
-    async fn serve_silent(sent: &[u8]) {
+    async fn serve_silent(sent: &[u8], phase: Phase) {
         let raw = Raw::parse("upstream = \"http://127.0.0.1:9\"\nstore = \"memory\"").unwrap();
         let config = Config::check(raw).unwrap();
         let opened = open(&config).await.unwrap();
         let health = opened.health.clone();
         let (edge, _landed) = Edge::new(config, &opened).unwrap();
         let (mut client, stream) = tokio::io::duplex(1 << 16);
-        let graceful = GracefulShutdown::new();
+        let (_phases, phase) = watch::channel(phase);
+        let serving = Serving { server: Arc::new(server()), edge, health, phase, head_timeout: HEAD_TIMEOUT };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         client.write_all(sent).await.unwrap();
-        connection(&server(), stream, peer, (edge, health), graceful.watcher()).await;
+        serving.connection(stream, peer).await;
         client.read_to_end(&mut Vec::new()).await.unwrap();
     }
 
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
     #[tokio::test(start_paused = true)]
     async fn a_client_that_connects_and_asks_nothing_is_let_go() {
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-        for sent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", preface, b"GET / HT"] {
+        for sent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", PREFACE, b"GET / HT"] {
             // The clock stands still but for those who wait for it.
-            let let_go = tokio::time::timeout(HEAD_TIMEOUT * 3, serve_silent(sent)).await;
+            let let_go = tokio::time::timeout(HEAD_TIMEOUT * 3, serve_silent(sent, Phase::Serving)).await;
+            assert!(let_go.is_ok(), "{}", sent.escape_ascii());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_has_vanished_or_sent_half_a_head_does_not_delay_the_end() {
+        for sent in [&b""[..], b"P", PREFACE, b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n"] {
+            let moment = Duration::from_secs(3);
+            let let_go = tokio::time::timeout(moment, serve_silent(sent, Phase::Stopping)).await;
             assert!(let_go.is_ok(), "{}", sent.escape_ascii());
         }
     }

@@ -361,7 +361,7 @@ async fn r062_any_other_body_has_the_time_of_a_response_and_no_more() {
 #[tokio::test]
 async fn a_shutdown_waits_for_tunnels_and_then_tells_them_to_go() {
     let (application, address) = Scripted::start().await;
-    let mut gateway = gateway_before(address, "[limits]\nshutdown_timeout = \"60s\"").await;
+    let mut gateway = gateway_before(address, "[shutdown]\ntimeout = \"60s\"").await;
     let alice = signed_in(&application, &gateway, "alice").await;
     let mut open = Open::new(Kind::WebSocket, &alice, &application).await;
     gateway.ask_to_stop();
@@ -373,7 +373,7 @@ async fn a_shutdown_waits_for_tunnels_and_then_tells_them_to_go() {
     drop(open);
     due("the stop", stopped).await.unwrap();
 
-    let mut gateway = gateway_before(address, "[limits]\nshutdown_timeout = \"50ms\"").await;
+    let mut gateway = gateway_before(address, "[shutdown]\ntimeout = \"50ms\"").await;
     let alice = signed_in(&application, &gateway, "alice").await;
     let mut open = Open::new(Kind::WebSocket, &alice, &application).await;
     gateway.ask_to_stop();

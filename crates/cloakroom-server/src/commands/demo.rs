@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Common;
 use crate::config::{self, PepperSource, Raw, StoreChoice};
-use crate::{open, serve};
+use crate::{open, serve, signals};
 
 /// Where the demo keeps what it keeps.
 const FOLDER: &str = ".cloakroom";
@@ -52,13 +52,16 @@ pub(super) async fn run(common: Common) -> anyhow::Result<()> {
         drop(application.changed().await);
     }));
     let address = listener.local_addr()?;
-    let stopped = serve::stopped()?;
+    let (stopped, at_once) = signals::stops()?;
     println!("Cloakroom demo: http://{address}");
     println!("  Sign in as alice / wonderland-42 or bob / builder-42, write a note, then look at");
     println!("  http://{address}/sessions and try a second browser. Notes are in ./{FOLDER}/, sessions in");
     println!("  {store}.");
     println!("  Ctrl-C stops it.");
-    serve::run(listener, config, opened, stopped).await?;
+    tokio::select! {
+        served = serve::run(listener, config, opened, stopped) => served?,
+        () = at_once => anyhow::bail!(super::CUT_OFF),
+    }
     drop((stop, stopping));
     application.await??;
     Ok(())

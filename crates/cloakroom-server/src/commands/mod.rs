@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, Hidden, Raw, SessionsConfig};
-use crate::serve;
+use crate::{serve, signals};
 
 /// Sessions in front of any application: secure by default, no SDK.
 #[derive(Debug, Parser)]
@@ -183,6 +183,7 @@ impl Cli {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
+    let hangup = signals::Hangup::caught();
     for warning in &config.warnings {
         tracing::warn!(target: "cloakroom::gateway", "{warning}");
     }
@@ -191,7 +192,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(target: "cloakroom::gateway", "{}: {warning}", config.sessions.store);
     }
     let listener = serve::bind(config.listen).await?;
-    let stopped = serve::stopped()?;
+    let (stopped, at_once) = signals::stops()?;
     println!("cloakroom: listening on {}, in front of http://{}", listener.local_addr()?, config.upstream);
-    serve::run(listener, config, opened, stopped).await
+    tokio::select! {
+        served = serve::run_with(listener, config, opened, stopped, hangup) => served,
+        () = at_once => Err(anyhow::anyhow!(CUT_OFF)),
+    }
 }
+
+/// What is said when nobody wants to wait for the end.
+const CUT_OFF: &str = "stopped at once by a second signal; what was under way is cut off";

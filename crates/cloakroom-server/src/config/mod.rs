@@ -22,7 +22,7 @@ use http::uri::Authority;
 pub(crate) use self::duration::show;
 pub use self::hidden::Hidden;
 pub(crate) use self::hidden::mask;
-pub use self::limits::{LimitsConfig, RawLimits};
+pub use self::limits::{LimitsConfig, RawLimits, RawShutdown, ShutdownConfig};
 pub use self::pepper::{LoadedPeppers, PepperSource, make as make_pepper, read as read_pepper};
 pub use self::protection::{CsrfConfig, Enforcement};
 pub use self::raw::{Raw, ReadError};
@@ -68,6 +68,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How much guessing of tokens is borne from one network.
     pub guessing: GuessingLimits,
+    /// How the gateway stops.
+    pub shutdown: ShutdownConfig,
     /// A secret that is sent to the application with every request, so that it can refuse others.
     pub gateway_secret: Option<Hidden>,
     /// What to warn of at start.
@@ -222,6 +224,7 @@ impl Config {
         let routes = check.take(Routes::new(routes));
         let guessing = guessing(&mut check, &raw.limits);
         let limits = raw.limits.check(&mut check);
+        let shutdown = raw.shutdown.check(&mut check);
         if raw
             .gateway_secret
             .as_ref()
@@ -248,6 +251,7 @@ impl Config {
             routes,
             limits,
             guessing,
+            shutdown,
             gateway_secret: raw.gateway_secret,
             warnings,
         })

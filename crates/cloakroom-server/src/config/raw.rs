@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use cloakroom::{AtCap, Policy};
 use serde::Deserialize;
 
-use super::limits::RawLimits;
+use super::limits::{RawLimits, RawShutdown};
 use super::protection::{RawCsp, RawCsrf, RawHeaders, resource};
 use super::{Check, Hidden};
 use crate::routes::{Require, Route, SessionUse};
@@ -40,6 +40,7 @@ pub struct Raw {
     pub csp: RawCsp,
     pub headers: RawHeaders,
     pub limits: RawLimits,
+    pub shutdown: RawShutdown,
     #[serde(rename = "route")]
     pub routes: Vec<RawRoute>,
     /// Keys that are no settings.

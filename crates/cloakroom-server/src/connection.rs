@@ -1,0 +1,180 @@
+//! One client's connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::body::{BodyError, Stream};
+use crate::edge::{Edge, plain};
+use crate::health::{Health, READY};
+use crate::linger::Lingering;
+
+/// How far the gateway is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Everything is served.
+    Serving,
+    /// Everything is served, but a load balancer is told to send nothing more.
+    Draining,
+    /// What is under way is finished, and nothing new begun.
+    Stopping,
+}
+
+/// For how long a connection without a request may live on once the gateway stops: enough to write what was answered, and
+/// little enough that a peer that has vanished, or sent half a head, does not delay the end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What every connection is served with.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    pub(crate) server: Arc<Builder<TokioExecutor>>,
+    pub(crate) edge: Edge,
+    pub(crate) health: Health,
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// How long a client may take until its first request.
+    pub(crate) head_timeout: Duration,
+}
+
+impl Serving {
+    /// Serves a connection to its end.
+    pub(crate) async fn connection(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+    ) {
+        let (requests, mut open) = watch::channel(Requests::default());
+        let (requests, linger) = (Arc::new(requests), Arc::new(AtomicBool::new(false)));
+        let (edge, health, shown) = (self.edge, self.health, self.phase.clone());
+        let sends = Arc::clone(&linger);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let under_way = UnderWay::begin(&requests);
+            // A body that is refused is on its way all the same: see `linger`.
+            sends.store(!request.body().is_end_stream(), Ordering::Relaxed);
+            let (edge, health, phase) = (edge.clone(), health.clone(), *shown.borrow());
+            async move {
+                let response = match health.answer(&request).await {
+                    Some(_) if phase != Phase::Serving && request.uri().path() == READY => {
+                        edge.protect(stopping())
+                    }
+                    Some(answer) => edge.protect(answer),
+                    None => edge.serve(request, peer).await,
+                };
+                Ok::<_, Infallible>(response.map(|body| Counted { body, _under_way: under_way }))
+            }
+        });
+        let io = TokioIo::new(Lingering::new(stream, linger));
+        let connection = self.server.serve_connection_with_upgrades(io, service);
+        let mut connection = std::pin::pin!(connection);
+        let mut phase = self.phase;
+        // The http library's own limit begins only once it knows which version is spoken, and HTTP/2 has none.
+        tokio::select! {
+            // A client that breaks off, or sends what is no HTTP, has had its answer from the http library.
+            _ = &mut connection => return,
+            heard = tokio::time::timeout(self.head_timeout, open.wait_for(|requests| requests.ever)) => {
+                if heard.is_err() {
+                    return;
+                }
+            }
+            () = stopped(&mut phase) => {}
+        }
+        tokio::select! {
+            _ = &mut connection => return,
+            () = stopped(&mut phase) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = &mut connection => {}
+            () = idle(&mut open) => {}
+        }
+    }
+}
+
+/// Comes when the gateway begins nothing new any more.
+pub(crate) async fn stopped(phase: &mut watch::Receiver<Phase>) {
+    // An error means that the gateway is gone, which is as good a reason.
+    drop(phase.wait_for(|phase| *phase == Phase::Stopping).await);
+}
+
+/// Comes when no request has been under way for a moment.
+async fn idle(open: &mut watch::Receiver<Requests>) {
+    loop {
+        drop(open.wait_for(|requests| requests.open == 0).await);
+        let again = open.wait_for(|requests| requests.open > 0);
+        if tokio::time::timeout(FAREWELL, async { again.await.is_ok() }).await != Ok(true) {
+            return;
+        }
+    }
+}
+
+fn stopping() -> http::Response<Stream> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE).map(|_| Stream::from("stopping\n"));
+    response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+    response
+}
+
+/// The requests of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Requests {
+    /// Whether there ever was one.
+    ever: bool,
+    /// How many are under way: not answered yet, or their response not written yet.
+    open: usize,
+}
+
+/// Counts a request as long as it lives.
+struct UnderWay(Arc<watch::Sender<Requests>>);
+
+impl UnderWay {
+    fn begin(requests: &Arc<watch::Sender<Requests>>) -> Self {
+        requests.send_modify(|requests| {
+            *requests = Requests { ever: true, open: requests.open.saturating_add(1) };
+        });
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|requests| requests.open = requests.open.saturating_sub(1));
+    }
+}
+
+/// A response's body, with which its request ends.
+struct Counted {
+    body: Stream,
+    _under_way: UnderWay,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
