@@ -3,16 +3,18 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::routing::{get, post};
 use cloakroom::{
-    Csrf, CsrfBody, CsrfRefused, MemoryStore, ProtectedLayer, Session, SessionError, SessionLayer,
+    Csrf, CsrfBody, CsrfRefused, CsrfToken, MemoryStore, ProtectedLayer, Session, SessionError, SessionLayer,
 };
 use cloakroom_testkit::block_on;
 use http::{Request, Response, StatusCode, header};
+use http_body::Frame;
 use tower::{Layer as _, Service, ServiceExt as _};
 
 const OWN: &str = "https://example.org";
@@ -88,6 +90,50 @@ fn a_form_that_was_read_to_its_end_has_not_ended_for_whoever_reads_it_next() {
     let answer = ask(&app, "POST", "/", &fields, "a=1&b=2");
     let body = block_on(axum::body::to_bytes(answer.into_body(), 1 << 10)).unwrap();
     assert_eq!(body, "false a=1&b=2");
+}
+
+/// Some bytes, then an error; nobody may ask for more until they have been told of it.
+struct Broken(u8);
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        self.0 += 1;
+        Poll::Ready(match self.0 {
+            1 => Some(Ok(Frame::data(Bytes::from_static(b"a=1")))),
+            2 => Some(Err(std::io::Error::other("broken off"))),
+            _ => panic!("there is nothing behind an error"),
+        })
+    }
+}
+
+#[test]
+fn a_form_that_breaks_off_is_read_no_further_and_the_handler_is_told() {
+    let look = async |request: Request<Body>| {
+        let error = axum::body::to_bytes(request.into_body(), 1 << 10).await.unwrap_err();
+        format!("{error:?}")
+    };
+    let app = Router::new().route("/", post(look)).layer(layer(Csrf::report_only));
+    let request = Request::builder().method("POST").uri("/").header("content-type", FORM);
+    let request = request.header("cookie", "__Host-Http-sid=x").body(Body::new(Broken(0))).unwrap();
+    let answer = block_on(app.oneshot(request)).unwrap();
+    let body = block_on(axum::body::to_bytes(answer.into_body(), 1 << 10)).unwrap();
+    assert!(String::from_utf8_lossy(&body).contains("broken off"), "{body:?}");
+}
+
+#[test]
+fn r108_a_visitors_cookie_is_not_in_the_debug_text_of_a_response() {
+    let form = async |token: CsrfToken| token.expose().to_owned();
+    let app = Router::new().route("/", get(form)).layer(layer(|csrf| csrf));
+    let answer = ask(&app, "GET", "/", &[], "");
+    assert!(answer.headers()[header::SET_COOKIE].is_sensitive());
+    let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+    assert!(!format!("{:?}", answer.headers()).contains(cookie));
 }
 
 /// Answers 200 only where it was asked before whether it is ready; a clone was not.
