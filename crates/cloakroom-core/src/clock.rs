@@ -58,6 +58,14 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// How far apart two clocks certainly are, when one was read `before` and `after` the other: zero if the other may have been
+/// read at a moment when both showed the same. So half of the round trip is allowed for either way.
+pub fn difference(before: Timestamp, other: Timestamp, after: Timestamp) -> Duration {
+    // Our clock may have been set back in between.
+    let (earliest, latest) = (before.min(after), before.max(after));
+    other.since(latest).max(earliest.since(other))
+}
+
 /// A duration in whole milliseconds, saturating.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -91,6 +99,25 @@ mod tests {
         assert_eq!(end.plus(Duration::MAX), end);
         assert_eq!(Timestamp::EPOCH.minus(Duration::MAX), Timestamp::EPOCH);
         assert_eq!(Timestamp::EPOCH.since(end), Duration::ZERO);
+    }
+
+    #[test]
+    fn clocks_differ_by_what_the_round_trip_does_not_explain() {
+        let secs = Timestamp::from_secs;
+        let table = [
+            ((100, 100, 100), 0),
+            ((100, 101, 102), 0),
+            ((100, 100, 104), 0),
+            ((100, 104, 104), 0),
+            ((100, 99, 104), 1),
+            ((100, 110, 104), 6),
+            // Set back by an hour while the answer was on its way: nothing is certain.
+            ((3700, 2000, 100), 0),
+            ((3700, 50, 100), 50),
+        ];
+        for ((before, other, after), differ) in table {
+            assert_eq!(difference(secs(before), secs(other), secs(after)), Duration::from_secs(differ));
+        }
     }
 
     #[test]

@@ -161,6 +161,8 @@ pub struct Resumed {
     /// Why the session ended of which a genuine token was presented.
     pub(crate) over: Option<Reason>,
     pub(crate) endings: Vec<(Handle, Reason)>,
+    /// Whether the clock has decided against a session that lives in the store.
+    pub(crate) by_time: bool,
     pub(crate) cookie: Option<CookieAction>,
     /// Whether the cookie is that of a rotation on demand.
     pub(crate) rotated: bool,
@@ -207,6 +209,12 @@ impl Resumed {
     /// Takes the events that have come up.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Whether the clock has decided against a session that lives in the store: its time is up, or the grace of a secret is over. Before
+    /// that is acted upon, the clock had better be compared with the store's.
+    pub const fn judged_by_time(&self) -> bool {
+        self.by_time
     }
 
     /// Whether there are sessions to be ended at once.

@@ -95,6 +95,8 @@ pub enum EventKind {
     HousekeepingDropped(Hindrance),
     /// Clock or randomness failed; the request was refused.
     SetupFailed,
+    /// This machine's clock and the store's differ by more than the policy allows; the request was refused, or nothing was swept.
+    ClockOff,
     /// A request from elsewhere was refused before it had any effect.
     ForgedRequest,
     /// A request that changes something needed a form token and had none that is valid; it was refused before it had any effect.
@@ -163,6 +165,7 @@ impl EventKind {
             Self::StoreFailed(_) => "session_store_failed",
             Self::HousekeepingDropped(_) => "session_housekeeping_dropped",
             Self::SetupFailed => "session_setup_failed",
+            Self::ClockOff => "session_clock_off",
             Self::ForgedRequest => "malicious_csrf",
             Self::CsrfTokenRefused => "malicious_csrf",
             Self::CsrfTokenStale => "csrf_token_stale",
@@ -189,6 +192,7 @@ impl EventKind {
             | Self::RecordTampered
             | Self::StoreFailed(_)
             | Self::SetupFailed
+            | Self::ClockOff
             | Self::CommandRefused => Severity::Critical,
             Self::UsedAfterEnd(_)
             | Self::StrangerNotRenewed

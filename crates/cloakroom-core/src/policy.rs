@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::store::{AtCap, Cap, SweepLimits};
+use crate::store::{AtCap, Cap, Figures, SweepLimits};
 
 mod check;
 mod problem;
@@ -300,7 +300,13 @@ impl Policy {
     /// What a sweep under this policy takes: batches of 32 entries, because others may wait for one; tombstones after their time;
     /// entries of "end all sessions" only once every session of their time has ended.
     pub fn sweep_limits(&self) -> SweepLimits {
-        let longest = self.absolute.max(AAL1.absolute);
-        SweepLimits { batch: 32, tombstone_ttl: self.tombstone_ttl, epoch_ttl: longest.saturating_add(DAY) }
+        let Figures { tombstone_ttl, epoch_ttl, .. } = self.figures();
+        SweepLimits { batch: 32, tombstone_ttl, epoch_ttl }
+    }
+
+    /// What a store needs of this policy.
+    pub fn figures(&self) -> Figures {
+        let epoch_ttl = self.absolute.max(AAL1.absolute).saturating_add(DAY);
+        Figures { clock_skew: self.clock_skew, tombstone_ttl: self.tombstone_ttl, epoch_ttl }
     }
 }

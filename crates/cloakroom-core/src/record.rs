@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::codec::{Counted, Reader, Writer};
-use crate::seal::{SealedData, ShortDigest, Slot};
+use crate::seal::{PepperId, SealedData, ShortDigest, Slot};
 use crate::store::Reason;
 use crate::token::Handle;
 
@@ -367,6 +367,11 @@ impl Record {
     /// The client that first used the current secret.
     pub const fn client(&self) -> &Client {
         &self.body.client
+    }
+
+    /// The public name of the pepper that the current secret is kept under.
+    pub const fn pepper(&self) -> PepperId {
+        self.body.secrets.current.pepper
     }
 
     /// Whether the session has ever been used after the response that made it.

@@ -49,14 +49,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Found, Inserted, PepperClaim, Reason, RemovedAll, Replaced,
-    Shared, Store, StoreError, Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, Epoch, Figures, Found, Governed, Inserted, PepperClaim, Reason,
+    RemovedAll, Replaced, Shared, Store, StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -90,7 +89,8 @@ pub(crate) struct Inner {
     sql: sql::Sql,
     connections: pool::Connections,
     notices: notices::Notices,
-    clock_skew: Duration,
+    /// What the policy says that the statements need.
+    governed: Governed,
     /// A host that is reached over a network in the clear.
     in_the_clear: Option<String>,
 }
@@ -130,23 +130,25 @@ impl Store for PostgresStore {
     }
 
     async fn insert(&self, record: Record, admission: Admission) -> Result<Inserted, StoreError> {
-        let Inner { sql, connections, clock_skew: skew, .. } = &*self.0;
+        let Inner { sql, connections, .. } = &*self.0;
+        let skew = self.0.governed.figures().clock_skew;
         let body = record.encode()?;
         let (record, body, admission) = (&record, &body, &admission);
         connections
             .run(Repeat::Never, |client| async move {
-                subjects::insert(&client, sql, record, body, admission, *skew).await
+                subjects::insert(&client, sql, record, body, admission, skew).await
             })
             .await
     }
 
     async fn replace(&self, expected: Version, record: Record) -> Result<Replaced, StoreError> {
-        let Inner { sql, connections, clock_skew: skew, .. } = &*self.0;
+        let Inner { sql, connections, .. } = &*self.0;
+        let skew = self.0.governed.figures().clock_skew;
         let body = record.encode()?;
         let (record, body) = (&record, &body);
         connections
             .run(Repeat::Never, |client| async move {
-                operations::replace(&client, sql, expected, record, body, *skew).await
+                operations::replace(&client, sql, expected, record, body, skew).await
             })
             .await
     }
@@ -166,13 +168,28 @@ impl Store for PostgresStore {
     }
 
     async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
-        let Inner { sql, connections, clock_skew: skew, .. } = &*self.0;
+        let Inner { sql, connections, .. } = &*self.0;
+        let skew = self.0.governed.figures().clock_skew;
         connections
             .run(
                 Repeat::Never,
-                |client| async move { operations::touch(&client, sql, handle, seen, *skew).await },
+                |client| async move { operations::touch(&client, sql, handle, seen, skew).await },
             )
             .await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let time = self.0.connections.run(Repeat::Safe, |client| async move { shared::time(&client).await });
+        time.await.map(Some)
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let Inner { sql, connections, .. } = &*self.0;
+        connections.run(Repeat::Never, |client| async move { shared::probe(&client, sql).await }).await
+    }
+
+    fn govern(&self, figures: Figures) {
+        self.0.governed.take(figures);
     }
 
     fn on_end(&self, listener: EndListener) {
@@ -222,10 +239,6 @@ impl Sweep for PostgresStore {
 }
 
 impl Shared for PostgresStore {
-    async fn time(&self) -> Result<Timestamp, StoreError> {
-        self.0.connections.run(Repeat::Safe, |client| async move { shared::time(&client).await }).await
-    }
-
     async fn claim_pepper(&self, current: PepperId, live: &[PepperId]) -> Result<PepperClaim, StoreError> {
         let Inner { sql, connections, .. } = &*self.0;
         connections

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloakroom_core::store::Governed;
 use tokio::runtime;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
@@ -48,7 +49,6 @@ pub struct PostgresOptions {
     pub(crate) schema: String,
     pub(crate) pool_size: usize,
     pub(crate) timeout: Duration,
-    pub(crate) clock_skew: Duration,
     pub(crate) plaintext: Option<String>,
 }
 
@@ -91,7 +91,6 @@ impl PostgresOptions {
             schema: "cloakroom".to_owned(),
             pool_size: 8,
             timeout: Duration::from_secs(5),
-            clock_skew: Duration::from_secs(5),
             plaintext: None,
         }
     }
@@ -113,13 +112,6 @@ impl PostgresOptions {
     /// seconds. What takes longer is [`Unavailable`](cloakroom_core::store::StoreErrorKind::Unavailable).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
-        self
-    }
-
-    /// How far the clocks of this machine and of the server may be apart. Default 5 seconds. Activity that is later than the server's
-    /// clock by more is noted as of the server's clock and this much.
-    pub const fn clock_skew(mut self, skew: Duration) -> Self {
-        self.clock_skew = skew;
         self
     }
 
@@ -171,7 +163,7 @@ impl PostgresOptions {
             sql: Sql::new(&self.schema),
             connections,
             notices,
-            clock_skew: self.clock_skew,
+            governed: Governed::default(),
             in_the_clear: self.remote_plaintext(),
         })))
     }
@@ -267,7 +259,6 @@ impl fmt::Debug for PostgresOptions {
             .field("schema", &self.schema)
             .field("pool_size", &self.pool_size)
             .field("timeout", &self.timeout)
-            .field("clock_skew", &self.clock_skew)
             .field("insecure_plaintext", &self.plaintext)
             .finish_non_exhaustive()
     }

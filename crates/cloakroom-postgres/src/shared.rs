@@ -17,6 +17,11 @@ pub(crate) async fn time(client: &ClientWrapper) -> Result<Timestamp, Failure> {
     Ok(time_out(&client.query_one(&time, &[]).await?, 0)?)
 }
 
+/// Makes a row as a login does, takes it away again, and commits that: one round trip, in one transaction. Nobody else ever sees it.
+pub(crate) async fn probe(client: &ClientWrapper, sql: &Sql) -> Result<(), Failure> {
+    Ok(client.batch_execute(&sql.probe).await?)
+}
+
 /// Under a lock, so that of two servers that claim at once the second sees the first one's pepper.
 pub(crate) async fn claim_pepper(
     client: &ClientWrapper,

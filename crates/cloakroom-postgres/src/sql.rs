@@ -60,6 +60,8 @@ pub(crate) struct Sql {
     pub(crate) forget_epochs: String,
     pub(crate) peppers: String,
     pub(crate) note_pepper: String,
+    /// Two statements that are sent in one go, and so are one transaction.
+    pub(crate) probe: String,
 }
 
 impl Sql {
@@ -149,6 +151,14 @@ impl Sql {
             forget_epochs: format!("DELETE FROM {s}.epochs WHERE subject = ANY ($1::bytea[])"),
             peppers: format!("SELECT id FROM {s}.peppers ORDER BY id"),
             note_pepper: format!("INSERT INTO {s}.peppers (id) VALUES ($1) ON CONFLICT DO NOTHING"),
+            // A handle that is never given out, and as many bytes as a session with some data has. The commit waits for disk and standbys
+            // as that of a login does.
+            probe: format!(
+                "INSERT INTO {s}.sessions
+                   (handle, ended, subject, version, seen, created, idle_ms, absolute, check_at, body)
+                 VALUES (decode(repeat('00', 16), 'hex'), true, NULL, 0, 0, 0, 0, 0, 0, decode(repeat('00', 1024), 'hex'));
+                 DELETE FROM {s}.sessions WHERE handle = decode(repeat('00', 16), 'hex')"
+            ),
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use cloakroom_core::store::{
-    Admission, AtCap, BySubject, Cap, Found, Reason, Shared, Since, Store, StoreErrorKind, Sweep,
+    Admission, AtCap, BySubject, Cap, Found, Reason, Since, Store, StoreErrorKind, Sweep,
 };
 use cloakroom_postgres::PostgresOptions;
 use cloakroom_testkit::servers::Postgres;
@@ -205,6 +205,8 @@ fn operations_take_no_more_round_trips_than_documented() {
             count("an end of all", 4);
             store.time().await.unwrap();
             count("a time", 1);
+            store.probe().await.unwrap();
+            count("a probe", 1);
             store.insert(idle, admission()).await.unwrap();
             turns.turns.store(0, Ordering::SeqCst);
             store.sweep(late, limits).await.unwrap();

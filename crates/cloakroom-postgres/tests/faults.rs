@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use cloakroom_core::record::Record;
 use cloakroom_core::store::{
-    BySubject, Epoch, Fault, Found, Inserted, Reason, Shared, Store, StoreError, StoreErrorKind, Sweep,
+    BySubject, Epoch, Fault, Found, Inserted, Reason, Store, StoreError, StoreErrorKind, Sweep,
 };
 use cloakroom_core::token::Handle;
 use cloakroom_postgres::{OpenError, PostgresOptions, PostgresStore};

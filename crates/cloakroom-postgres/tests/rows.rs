@@ -15,13 +15,14 @@ use std::time::Duration;
 use cloakroom_core::client::Client;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::lifecycle::establish::Draft;
+use cloakroom_core::policy::Policy;
 use cloakroom_core::record::{Record, Subject};
 use cloakroom_core::seal::Pepper;
 use cloakroom_core::store::{
-    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, Replaced, Shared, Store,
+    Admission, AtCap, BySubject, Cap, Epoch, Figures, Found, Inserted, Reason, Replaced, Store,
     StoreErrorKind, Sweep,
 };
-use cloakroom_postgres::{PostgresOptions, PostgresStore};
+use cloakroom_postgres::PostgresStore;
 use cloakroom_testkit::SeededEntropy;
 use cloakroom_testkit::servers::Postgres;
 use support::*;
@@ -34,12 +35,8 @@ struct Place {
 
 impl Place {
     async fn with(records: &[Record]) -> Self {
-        Self::adjusted(records, |options| options).await
-    }
-
-    async fn adjusted(records: &[Record], adjust: impl FnOnce(PostgresOptions) -> PostgresOptions) -> Self {
         let schema = unique("rows");
-        let (_, store) = fresh(|options| adjust(options.schema(&schema))).await;
+        let (_, store) = fresh(|options| options.schema(&schema)).await;
         for record in records {
             assert_eq!(store.insert(record.clone(), admission()).await.unwrap(), admitted());
         }
@@ -144,8 +141,8 @@ fn activity_is_never_later_than_the_servers_clock_allows() {
         let skew = Duration::from_secs(60);
         let far = NOW.plus(Duration::from_secs(1000 * 365 * 24 * 3600));
         let [touched, replaced] = <[_; 2]>::try_from(sessions(None, 2, 1)).unwrap();
-        let place =
-            Place::adjusted(&[touched.clone(), replaced.clone()], |options| options.clock_skew(skew)).await;
+        let place = Place::with(&[touched.clone(), replaced.clone()]).await;
+        place.store.govern(Figures { clock_skew: skew, ..Policy::default().figures() });
         let ahead = {
             let (pepper, entropy) = (Pepper::new(&[3; 32]).unwrap(), SeededEntropy::new(9));
             let draft = Draft {
@@ -158,12 +155,12 @@ fn activity_is_never_later_than_the_servers_clock_allows() {
             };
             draft.seal(&pepper, &entropy).unwrap().0
         };
-        let before = place.store.time().await.unwrap();
+        let before = place.store.time().await.unwrap().unwrap();
         place.store.touch(touched.handle(), far).await.unwrap();
         let next = replaced.clone().replacing(replaced.version(), far);
         place.store.replace(replaced.version(), next).await.unwrap();
         place.store.insert(ahead.clone(), admission()).await.unwrap();
-        let after = place.store.time().await.unwrap();
+        let after = place.store.time().await.unwrap().unwrap();
         for record in [&touched, &replaced, &ahead] {
             let Found::Live(found) = place.store.find(record.handle()).await.unwrap() else { panic!("gone") };
             let seen = found.seen();

@@ -34,8 +34,9 @@
 //!
 //! # Expiry
 //!
-//! The server forgets by itself: sessions an hour ([`RedisOptions::tombstone_ttl`]) after their time, so that a late request is still
-//! recognised; tombstones after that hour; the record of an "end all sessions" after 31 days ([`RedisOptions::epochs_kept`]). The
+//! The server forgets by itself: sessions an hour (the policy's `tombstone_ttl`) after their time, so that a late request is still
+//! recognised; tombstones after that hour; the record of an "end all sessions" a day after the longest session that the policy allows, 31 days at least. What the policy says
+//! comes from the layer that is built on the store ([`Store::govern`]). The
 //! store never judges whether a session has expired. A sweep has nothing to do, so no event says that a session nobody came back to has
 //! expired; one that somebody came back to within the hour is reported by the engine.
 //!
@@ -80,8 +81,8 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Found, Inserted, PepperClaim, Reason, RemovedAll, Replaced,
-    Shared, Store, StoreError, Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, Epoch, Figures, Found, Inserted, PepperClaim, Reason, RemovedAll,
+    Replaced, Shared, Store, StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 use tokio::runtime::Handle as Runtime;
@@ -162,6 +163,18 @@ impl Store for RedisStore {
         self.0.operations.touch(handle, seen).await
     }
 
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.0.operations.time().await.map(Some)
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.0.operations.probe().await
+    }
+
+    fn govern(&self, figures: Figures) {
+        self.0.operations.governed.take(figures);
+    }
+
     fn on_end(&self, listener: EndListener) {
         self.0.notices.add(listener, &self.0.operations);
     }
@@ -191,17 +204,13 @@ impl Sweep for RedisStore {
     /// Does nothing and reports nothing: the server forgets sessions, tombstones and epochs by itself, each when its time has come.
     ///
     /// There is no index of what expires when, because it would cost a write for each touch. An expired session is found until
-    /// [`RedisOptions::tombstone_ttl`] after its time, so that a late request of its client is still told apart from a forgery.
+    /// the policy's `tombstone_ttl` after its time, so that a late request of its client is still told apart from a forgery.
     async fn sweep(&self, _: Timestamp, _: SweepLimits) -> Result<SweepReport, StoreError> {
         Ok(SweepReport::default())
     }
 }
 
 impl Shared for RedisStore {
-    async fn time(&self) -> Result<Timestamp, StoreError> {
-        self.0.operations.time().await
-    }
-
     async fn claim_pepper(&self, current: PepperId, live: &[PepperId]) -> Result<PepperClaim, StoreError> {
         self.0.operations.claim_pepper(current, live).await
     }

@@ -6,8 +6,8 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
-    Admission, AtCap, Epoch, Found, Inserted, PepperClaim, Reason, RemovedAll, Replaced, Since, StoreError,
-    Tombstone,
+    Admission, AtCap, Epoch, Found, Governed, Inserted, PepperClaim, Reason, RemovedAll, Replaced, Since,
+    StoreError, Tombstone,
 };
 use cloakroom_core::token::Handle;
 use redis::{Cmd, Value};
@@ -20,12 +20,14 @@ use crate::settings::Settings;
 pub(crate) struct Operations {
     settings: Arc<Settings>,
     scripts: Scripts,
+    /// What the policy says that the scripts need.
+    pub(crate) governed: Governed,
     pub(crate) backend: Backend,
 }
 
 impl Operations {
     pub(crate) fn new(settings: Arc<Settings>, backend: Backend) -> Self {
-        Self { settings, scripts: Scripts::new(), backend }
+        Self { settings, scripts: Scripts::new(), governed: Governed::default(), backend }
     }
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
@@ -198,7 +200,7 @@ impl Operations {
             now.as_millis().to_be_bytes().into(),
             keep.map(|keep| keep.as_bytes().to_vec()).unwrap_or_default(),
             self.margin(),
-            decimal(lifetime(self.settings.epochs_kept)),
+            decimal(lifetime(self.governed.figures().epoch_ttl).max(1)),
             names.session_prefix(tag),
             names.channel().into_bytes(),
             Tombstone::bare(reason, now).encode(),
@@ -222,6 +224,17 @@ impl Operations {
         let mut number = || String::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
         let (seconds, micros) = number().zip(number()).ok_or_else(strange)?;
         Ok(Timestamp::from_millis(seconds.saturating_mul(1000).saturating_add(micros / 1000)))
+    }
+
+    /// Writes a key at every primary as a login would, by a script that a full server refuses. It is gone a second later.
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        let source = &self.scripts.probe;
+        for (_, tag) in self.backend.primaries().await? {
+            let [key, ..] = self.settings.keys.checks(tag);
+            let keys = vec![key];
+            self.run(source, tag, keys, Vec::new(), Repeat::Never).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn claim_pepper(
@@ -274,11 +287,12 @@ impl Operations {
     }
 
     fn skew(&self) -> Vec<u8> {
-        decimal(lifetime(self.settings.clock_skew))
+        decimal(lifetime(self.governed.figures().clock_skew))
     }
 
     fn margin(&self) -> Vec<u8> {
-        decimal(lifetime(self.settings.tombstone_ttl))
+        // A time of nothing is an error to the server.
+        decimal(lifetime(self.governed.figures().tombstone_ttl).max(1))
     }
 }
 

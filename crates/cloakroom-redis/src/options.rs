@@ -46,9 +46,6 @@ pub struct RedisOptions {
     prefix: String,
     plaintext_reason: Option<String>,
     timeout: Duration,
-    clock_skew: Duration,
-    tombstone_ttl: Duration,
-    epochs_kept: Duration,
     replicas: u32,
 }
 
@@ -129,9 +126,6 @@ impl RedisOptions {
             prefix: "cloakroom".to_owned(),
             plaintext_reason: None,
             timeout: Duration::from_secs(5),
-            clock_skew: Duration::from_secs(5),
-            tombstone_ttl: Duration::from_secs(3600),
-            epochs_kept: Duration::from_secs(31 * 24 * 3600),
             replicas: 0,
             url,
         };
@@ -204,33 +198,6 @@ impl RedisOptions {
         self
     }
 
-    /// How far a client's clock may be ahead of the server's: activity later than that is noted as of then. Default 5 seconds.
-    ///
-    /// # Security
-    ///
-    /// A clock that is an hour ahead keeps a session from idling out for an hour more, unless this catches it.
-    pub const fn clock_skew(mut self, skew: Duration) -> Self {
-        self.clock_skew = skew;
-        self
-    }
-
-    /// How long an ended session is remembered, and an expired one after its time. Default 1 hour; at least 1 second.
-    pub const fn tombstone_ttl(mut self, ttl: Duration) -> Self {
-        self.tombstone_ttl = ttl;
-        self
-    }
-
-    /// How long the record of an "end all sessions" is kept. Default 31 days; at least 1 second.
-    ///
-    /// # Security
-    ///
-    /// Must be longer than the policy's absolute limit. After a shorter time, a login that began before the end of all sessions could
-    /// still be completed.
-    pub const fn epochs_kept(mut self, kept: Duration) -> Self {
-        self.epochs_kept = kept;
-        self
-    }
-
     /// How many replicas must have a write before it is acknowledged (`WAIT`). Default 0. Fewer within a quarter of the timeout are
     /// [`StoreErrorKind::Unavailable`](cloakroom_core::store::StoreErrorKind::Unavailable); the write itself stays.
     ///
@@ -282,9 +249,6 @@ impl RedisOptions {
         if self.timeout < Duration::from_millis(1) {
             problems.push("the timeout is at least 1 millisecond".to_owned());
         }
-        if self.tombstone_ttl < Duration::from_secs(1) || self.epochs_kept < Duration::from_secs(1) {
-            problems.push("tombstones and epochs are kept for at least 1 second".to_owned());
-        }
         OptionsError::of(problems)?;
         let client = self.tls.cert.zip(self.tls.key);
         Ok(Settings {
@@ -297,9 +261,6 @@ impl RedisOptions {
             plaintext_accepted: reason.is_some(),
             keys: Keys::new(&self.prefix),
             timeout: self.timeout,
-            clock_skew: self.clock_skew,
-            tombstone_ttl: self.tombstone_ttl,
-            epochs_kept: self.epochs_kept,
             replicas: self.replicas,
         })
     }
@@ -312,8 +273,6 @@ impl fmt::Debug for RedisOptions {
             .field("prefix", &self.prefix)
             .field("insecure_plaintext", &self.plaintext_reason)
             .field("timeout", &self.timeout)
-            .field("tombstone_ttl", &self.tombstone_ttl)
-            .field("epochs_kept", &self.epochs_kept)
             .finish_non_exhaustive()
     }
 }

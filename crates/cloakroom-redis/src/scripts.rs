@@ -33,6 +33,7 @@ pub(crate) struct Scripts {
     pub(crate) list: Source,
     pub(crate) claim: Source,
     pub(crate) check: Source,
+    pub(crate) probe: Source,
 }
 
 impl Scripts {
@@ -46,6 +47,7 @@ impl Scripts {
             list: source!(" flags=allow-oom", "list"),
             claim: source!(" flags=allow-oom", "claim"),
             check: source!(" flags=allow-oom", "check"),
+            probe: source!("", "probe"),
         }
     }
 }

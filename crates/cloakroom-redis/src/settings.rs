@@ -25,9 +25,6 @@ pub(crate) struct Settings {
     pub(crate) plaintext_accepted: bool,
     pub(crate) keys: Keys,
     pub(crate) timeout: Duration,
-    pub(crate) clock_skew: Duration,
-    pub(crate) tombstone_ttl: Duration,
-    pub(crate) epochs_kept: Duration,
     pub(crate) replicas: u32,
 }
 

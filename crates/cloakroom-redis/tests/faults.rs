@@ -245,6 +245,7 @@ fn r054_a_full_server_takes_no_login_and_every_logout() {
         server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
         let refused = store.insert(records[3].clone(), admission()).await.unwrap_err();
         assert_eq!((refused.kind(), refused.may_retry()), (StoreErrorKind::Full, true));
+        assert_eq!(store.probe().await.unwrap_err().kind(), StoreErrorKind::Full);
         assert_eq!(store.list(&alice()).await.unwrap().len(), 3);
         store.touch(records[0].handle(), NOW.plus(Duration::from_secs(1))).await.unwrap();
         assert_eq!(
@@ -255,6 +256,7 @@ fn r054_a_full_server_takes_no_login_and_every_logout() {
         assert!(matches!(store.find(records[0].handle()).await.unwrap(), Found::Ended(_)));
         assert_eq!(store.remove_all(&alice(), None, Reason::RevokedAll, NOW).await.unwrap().ended.len(), 2);
         server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+        store.probe().await.unwrap();
         let anonymous = &sessions(None, 1, 11)[0];
         assert_eq!(store.insert(anonymous.clone(), admission()).await.unwrap(), admitted());
     });
@@ -272,6 +274,7 @@ fn r059_a_server_that_became_a_replica_answers_nothing() {
         is_unavailable(store.find(record.handle()).await);
         is_unavailable(store.remove(record.handle(), Reason::LoggedOut, NOW).await);
         is_unavailable(store.list(&alice()).await);
+        is_unavailable(store.probe().await);
         server.ask(&["REPLICAOF", "NO", "ONE"]);
         patiently(async || store.find(record.handle()).await).await;
     });
@@ -283,7 +286,7 @@ fn a_clock_that_is_ahead_keeps_no_session_alive() {
     runtime.block_on(async {
         let records = sessions(None, 2, 13);
         put(&store, &records).await;
-        let latest = store.time().await.unwrap().plus(Duration::from_secs(600));
+        let latest = store.time().await.unwrap().unwrap().plus(Duration::from_secs(600));
         let far = Timestamp::from_secs(10_000_000_000);
         store.touch(records[0].handle(), far).await.unwrap();
         let ahead = records[1].clone().replacing(records[1].version(), far);

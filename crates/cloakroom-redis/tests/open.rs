@@ -190,8 +190,8 @@ fn all_problems_of_options_are_named_at_once() {
         RedisOptions::parse("redis://user@host?ca_file=/nowhere&cert_file=/nowhere&surprise=1").unwrap_err();
     assert_eq!(error.problems().len(), 4, "{error}");
     let options = RedisOptions::parse("redis://192.0.2.1").unwrap();
-    let error = refused(options.prefix("a{b}").timeout(Duration::ZERO).tombstone_ttl(Duration::ZERO));
-    assert!(matches!(&error, OpenError::Options(error) if error.problems().len() == 4), "{error}");
+    let error = refused(options.prefix("a{b}").timeout(Duration::ZERO));
+    assert!(matches!(&error, OpenError::Options(error) if error.problems().len() == 3), "{error}");
     assert!(RedisOptions::cluster([]).is_err());
     assert!(RedisOptions::single("redis-cluster://localhost").is_err());
     let nodes = ["redis://a:p@127.0.0.1:1", "redis://127.0.0.1:2", "redis://a:p@127.0.0.1:3"];

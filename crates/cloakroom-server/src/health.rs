@@ -1,4 +1,4 @@
-//! Whether this gateway can be sent requests: its store answers, and its clock agrees with the store's.
+//! Whether this gateway can be sent requests: a login would work. The store takes sessions, knows the pepper, and its clock agrees.
 
 use std::fmt;
 use std::future::Future;
@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cloakroom::Handle;
-use cloakroom::core::clock::{Clock, Timestamp};
-use cloakroom::core::store::{Shared, Store, StoreError};
+use cloakroom::core::store::{PepperClaim, StoreError};
+use cloakroom::{NotReady, SessionLayer};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
@@ -17,136 +16,98 @@ use crate::edge::plain;
 
 /// Where a load balancer asks.
 pub const READY: &str = "/.cloakroom/ready";
+/// Where a supervisor asks whether the process answers at all. Says nothing of the store: a restart mends no store.
+pub const LIVE: &str = "/.cloakroom/live";
 /// How often the gateway looks by itself.
 pub const INTERVAL: Duration = Duration::from_secs(60);
 /// For how long an answer is given again: whoever asks often does not load the store.
 const FRESH: Duration = Duration::from_secs(1);
+/// What takes longer would keep a login waiting, too.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// All is well.
+    /// A login would work.
     Ready,
     /// The clocks differ by at least this much, which is more than the policy's skew.
     ClockOff(Duration),
-    /// The store, or this machine's clock, cannot be read.
-    Unreadable,
+    /// The store takes no sessions, or this machine's clock cannot be read.
+    StoreDown,
+    /// The store's sessions are under peppers that this gateway does not have.
+    PepperUnknown,
 }
 
-/// How far apart two clocks certainly are, when one was read `before` and `after` the other: zero if the other may have been
-/// read at a moment when both showed the same. So half of the round trip is allowed for either way.
-pub fn difference(before: Timestamp, other: Timestamp, after: Timestamp) -> Duration {
-    // Our clock may have been set back in between.
-    let (earliest, latest) = (before.min(after), before.max(after));
-    other.since(latest).max(earliest.since(other))
-}
+type Claiming = Pin<Box<dyn Future<Output = Result<PepperClaim, StoreError>> + Send>>;
 
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Timestamp>, StoreError>> + Send + 'a>>;
-
-/// Asks a store for its time.
-trait Probe: Send + Sync {
-    /// The store's time, if it has a clock of its own.
-    fn ask(&self) -> Answer<'_>;
-}
-
-struct Clocked<S>(S);
-
-impl<S: Shared> Probe for Clocked<S> {
-    fn ask(&self) -> Answer<'_> {
-        Box::pin(async { self.0.time().await.map(Some) })
-    }
-}
-
-/// A store on this machine: it goes by this machine's clock.
-struct Local<S>(S);
-
-impl<S: Store> Probe for Local<S> {
-    fn ask(&self) -> Answer<'_> {
-        // Which session is asked for does not matter.
-        Box::pin(async { self.0.find(Handle::from_bytes([0; 16])).await.map(|_| None) })
-    }
-}
-
-/// A store in this process: there is nothing that could be away.
-struct Own;
-
-impl Probe for Own {
-    fn ask(&self) -> Answer<'_> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-}
+/// Asks a store whether it still knows the gateway's pepper.
+pub(crate) type Claim = Box<dyn Fn() -> Claiming + Send + Sync>;
 
 /// Watches whether this gateway is ready. Clones watch together.
 #[derive(Clone)]
 pub struct Health(Arc<Inner>);
 
 struct Inner {
-    probe: Box<dyn Probe>,
-    clock: Arc<dyn Clock>,
-    skew: Duration,
+    sessions: SessionLayer,
+    /// `None` where no pepper outlives the process.
+    claim: Option<Claim>,
     last: tokio::sync::Mutex<Option<(Instant, State)>>,
     /// What was last told to the log.
     told: Mutex<State>,
 }
 
 impl Health {
-    /// Watches a store with a clock of its own, which may differ from `clock` by `skew`.
-    pub fn shared(store: impl Shared, clock: Arc<dyn Clock>, skew: Duration) -> Self {
-        Self::new(Box::new(Clocked(store)), clock, skew)
+    /// Watches the store of a session layer.
+    pub(crate) fn new(sessions: SessionLayer, claim: Option<Claim>) -> Self {
+        Self(Arc::new(Inner {
+            sessions,
+            claim,
+            last: tokio::sync::Mutex::new(None),
+            told: Mutex::new(State::Ready),
+        }))
     }
 
-    /// Watches a store that goes by this machine's clock.
-    pub fn local(store: impl Store, clock: Arc<dyn Clock>) -> Self {
-        Self::new(Box::new(Local(store)), clock, Duration::ZERO)
-    }
-
-    /// Watches a store in this process, which is ready as long as the process is.
-    pub fn process(clock: Arc<dyn Clock>) -> Self {
-        Self::new(Box::new(Own), clock, Duration::ZERO)
-    }
-
-    fn new(probe: Box<dyn Probe>, clock: Arc<dyn Clock>, skew: Duration) -> Self {
-        let inner =
-            Inner { probe, clock, skew, last: tokio::sync::Mutex::new(None), told: Mutex::new(State::Ready) };
-        Self(Arc::new(inner))
-    }
-
-    /// Asks the store for its time, and returns how far the clocks certainly differ; `None` for a store without a clock.
-    ///
-    /// # Errors
-    ///
-    /// If the store or this machine's clock cannot be read.
-    pub async fn difference(&self) -> anyhow::Result<Option<Duration>> {
-        let before = self.0.clock.now()?;
-        let Some(store) = self.0.probe.ask().await? else { return Ok(None) };
-        Ok(Some(difference(before, store, self.0.clock.now()?)))
-    }
-
-    /// How far the clocks may differ.
-    pub fn skew(&self) -> Duration {
-        self.0.skew
+    /// Looks now. The text is for the log.
+    async fn look(&self) -> (State, String) {
+        let look = async {
+            match self.0.sessions.ready().await {
+                Ok(()) => {}
+                Err(NotReady::ClockOff { by, .. }) => return (State::ClockOff(by), String::new()),
+                Err(error) => return (State::StoreDown, format!("{:#}", anyhow::Error::new(error))),
+            }
+            let Some(claim) = &self.0.claim else { return (State::Ready, String::new()) };
+            match claim().await {
+                Ok(PepperClaim::Accepted) => (State::Ready, String::new()),
+                Ok(PepperClaim::Foreign { .. }) => (State::PepperUnknown, String::new()),
+                Err(error) => (State::StoreDown, format!("{:#}", anyhow::Error::new(error))),
+            }
+        };
+        let late = || (State::StoreDown, "it did not answer in time".to_owned());
+        tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| late())
     }
 
     /// Looks now, and tells the log if something has changed.
     pub async fn check(&self) -> State {
-        let found = self.difference().await;
-        let state = match &found {
-            Ok(Some(difference)) if *difference > self.0.skew => State::ClockOff(*difference),
-            Ok(_) => State::Ready,
-            Err(_) => State::Unreadable,
-        };
+        let (state, why) = self.look().await;
         if self.note(state) {
-            match (state, found) {
-                (State::ClockOff(by), _) => tracing::warn!(
-                    target: "cloakroom::gateway", event = "gateway_clock_off", by = ?by, allowed = ?self.0.skew,
+            match state {
+                State::ClockOff(by) => tracing::error!(
+                    target: "cloakroom::gateway", event = "gateway_clock_off", by = ?by,
+                    allowed = ?self.0.sessions.policy().skew(),
                     "not ready: this machine's clock and the store's differ by more than policy.clock_skew; set both by NTP"
                 ),
-                (State::Unreadable, Err(error)) => tracing::warn!(
-                    target: "cloakroom::gateway", event = "gateway_store_down", error = format!("{error:#}"),
-                    "not ready: the session store does not answer"
+                State::StoreDown => tracing::error!(
+                    target: "cloakroom::gateway", event = "gateway_store_down", error = why,
+                    "not ready: the session store takes no sessions"
                 ),
-                _ => tracing::info!(target: "cloakroom::gateway", event = "gateway_ready", "ready again"),
+                State::PepperUnknown => tracing::error!(
+                    target: "cloakroom::gateway", event = "gateway_pepper_unknown",
+                    "not ready: the session store's sessions are sealed under peppers that this gateway does not have"
+                ),
+                State::Ready => {
+                    tracing::info!(target: "cloakroom::gateway", event = "gateway_ready", "ready again");
+                }
             }
         }
         state
@@ -180,22 +141,22 @@ impl Health {
         }
     }
 
-    /// Answers a request for [`READY`]: 200 or 503, and nothing else. `None` for any other request.
+    /// Answers a request for [`READY`], 200 or 503 and nothing else, and for [`LIVE`], always 200. `None` for any other request.
     ///
     /// Here, before the rest of the gateway, because it concerns no session: no look-up, no cookie, no event.
     pub async fn answer<B>(&self, request: &Request<B>) -> Option<Response<Stream>> {
         // A body is not expected, and left to what judges requests.
         let body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-        let asked = request.uri().path() == READY
-            && matches!(*request.method(), Method::GET | Method::HEAD)
+        let plain = matches!(*request.method(), Method::GET | Method::HEAD)
             && !body.iter().any(|name| request.headers().contains_key(name));
-        if !asked {
-            return None;
+        match request.uri().path() {
+            LIVE if plain => Some(said(StatusCode::OK, "live\n")),
+            READY if plain => Some(match self.state().await {
+                State::Ready => said(StatusCode::OK, "ready\n"),
+                _ => said(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            }),
+            _ => None,
         }
-        Some(match self.state().await {
-            State::Ready => said(StatusCode::OK, "ready\n"),
-            State::ClockOff(_) | State::Unreadable => said(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        })
     }
 }
 
@@ -209,13 +170,17 @@ fn said(status: StatusCode, text: &'static str) -> Response<Stream> {
 
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Health").field("skew", &self.0.skew).finish_non_exhaustive()
+        f.debug_struct("Health").field("sessions", &self.0.sessions).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use cloakroom_testkit::ManualClock;
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use cloakroom::core::clock::Timestamp;
+    use cloakroom::{MemoryStore, PepperId};
+    use cloakroom_testkit::{Clocked, Failing, ManualClock, Moment};
 
     use super::*;
 
@@ -223,45 +188,38 @@ mod tests {
         Timestamp::from_secs(secs)
     }
 
-    #[test]
-    fn clocks_differ_by_what_the_round_trip_does_not_explain() {
-        let table = [
-            ((100, 100, 100), 0),
-            ((100, 101, 102), 0),
-            ((100, 100, 104), 0),
-            ((100, 104, 104), 0),
-            ((100, 99, 104), 1),
-            ((100, 110, 104), 6),
-            // Set back by an hour while the answer was on its way: nothing is certain.
-            ((3700, 2000, 100), 0),
-            ((3700, 50, 100), 50),
-        ];
-        for ((before, other, after), differ) in table {
-            assert_eq!(difference(secs(before), secs(other), secs(after)), Duration::from_secs(differ));
-        }
+    /// A gateway's health on a store with a clock, and what may go wrong with it.
+    struct Fake {
+        health: Health,
+        /// The store's.
+        clock: ManualClock,
+        store: Failing<MemoryStore>,
+        /// 0: known. 1: unknown. 2: no answer, ever.
+        pepper: Arc<AtomicU8>,
     }
 
-    /// A store's clock, and whether it answers.
-    struct Fake(ManualClock, Arc<Mutex<bool>>);
-
-    impl Probe for Fake {
-        fn ask(&self) -> Answer<'_> {
-            let up = *self.1.lock().unwrap();
-            let answer = if up { Ok(Some(self.0.time())) } else { Err(StoreError::unavailable("away")) };
-            Box::pin(std::future::ready(answer))
-        }
-    }
-
-    fn health() -> (Health, ManualClock, Arc<Mutex<bool>>) {
-        let (own, store) = (ManualClock::new(secs(1000)), ManualClock::new(secs(1000)));
-        let up = Arc::new(Mutex::new(true));
-        let probe = Box::new(Fake(store.clone(), Arc::clone(&up)));
-        (Health::new(probe, Arc::new(own), Duration::from_secs(5)), store, up)
+    fn fake() -> Fake {
+        let (own, clock) = (ManualClock::new(secs(1000)), ManualClock::new(secs(1000)));
+        let store = Failing::new(MemoryStore::new());
+        let layer = SessionLayer::builder(Clocked::new(store.clone(), clock.clone())).clock(own);
+        let pepper = Arc::<AtomicU8>::default();
+        let asked = Arc::clone(&pepper);
+        let claim: Claim = Box::new(move || {
+            let asked = Arc::clone(&asked);
+            Box::pin(async move {
+                match asked.load(Ordering::SeqCst) {
+                    0 => Ok(PepperClaim::Accepted),
+                    1 => Ok(PepperClaim::Foreign { known: vec![PepperId::from_bytes([1; 8])] }),
+                    _ => std::future::pending().await,
+                }
+            })
+        });
+        Fake { health: Health::new(layer.build().unwrap(), Some(claim)), clock, store, pepper }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_gateway_whose_clock_is_off_by_more_than_the_skew_is_not_ready() {
-        let (health, store, up) = health();
+    async fn a_gateway_on_which_a_login_would_not_work_is_not_ready() {
+        let Fake { health, clock, store, pepper } = fake();
         for (time, state) in [
             (1000, State::Ready),
             (1005, State::Ready),
@@ -270,23 +228,28 @@ mod tests {
             (900, State::ClockOff(Duration::from_secs(100))),
             (1000, State::Ready),
         ] {
-            store.set(secs(time));
+            clock.set(secs(time));
             assert_eq!(health.check().await, state, "{time}");
         }
-        *up.lock().unwrap() = false;
-        assert_eq!(health.check().await, State::Unreadable);
+        store.fail_all(Moment::Before);
+        assert_eq!(health.check().await, State::StoreDown);
+        store.heal();
+        for (answer, state) in [(1, State::PepperUnknown), (2, State::StoreDown), (0, State::Ready)] {
+            pepper.store(answer, Ordering::SeqCst);
+            assert_eq!(health.check().await, state, "{answer}");
+        }
     }
 
-    #[test]
-    fn a_change_is_told_once() {
-        let (health, ..) = health();
+    #[tokio::test]
+    async fn a_change_is_told_once() {
+        let Fake { health, .. } = fake();
         let off = |secs| State::ClockOff(Duration::from_secs(secs));
         let table = [
             (State::Ready, false),
             (off(6), true),
             (off(7), false),
-            (State::Unreadable, true),
-            (State::Unreadable, false),
+            (State::StoreDown, true),
+            (State::StoreDown, false),
             (State::Ready, true),
         ];
         for (state, told) in table {
@@ -296,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn r114_readiness_says_its_status_and_nothing_else() {
-        let (health, store, up) = health();
+        let Fake { health, clock, store, .. } = fake();
         let get = |path: &str| Request::get(path).body(()).unwrap();
         let fields = |response: &Response<Stream>| {
             let mut names =
@@ -308,25 +271,28 @@ mod tests {
         assert_eq!(ready.status(), 200);
         assert_eq!(fields(&ready), ["cache-control", "content-type", "x-content-type-options"]);
         assert_eq!(ready.headers()["cache-control"], "no-store");
-        store.set(secs(2000));
+        clock.set(secs(2000));
         assert_eq!(health.answer(&get(READY)).await.unwrap().status(), 200, "asked less than a second ago");
         tokio::time::advance(FRESH).await;
         let off = health.answer(&get(READY)).await.unwrap();
         assert_eq!(off.status(), 503);
         assert_eq!(fields(&off), ["cache-control", "content-type", "retry-after", "x-content-type-options"]);
-        store.set(secs(1000));
-        *up.lock().unwrap() = false;
+        clock.set(secs(1000));
+        store.fail_all(Moment::Before);
         tokio::time::advance(FRESH).await;
         assert_eq!(health.answer(&get(READY)).await.unwrap().status(), 503);
-        *up.lock().unwrap() = true;
+        assert_eq!(health.answer(&get(LIVE)).await.unwrap().status(), 200, "the process answers");
+        store.heal();
         tokio::time::advance(FRESH).await;
         assert_eq!(health.answer(&get(READY)).await.unwrap().status(), 200);
-        for other in ["/", "/.cloakroom/ready/", "/.cloakroom/readY"] {
+        for other in ["/", "/.cloakroom/ready/", "/.cloakroom/readY", "/.cloakroom/live/"] {
             assert!(health.answer(&get(other)).await.is_none(), "{other}");
         }
-        let post = Request::post(READY).body(()).unwrap();
-        assert!(health.answer(&post).await.is_none());
-        let body = Request::get(READY).header("content-length", "3").body(()).unwrap();
-        assert!(health.answer(&body).await.is_none());
+        for path in [READY, LIVE] {
+            let post = Request::post(path).body(()).unwrap();
+            assert!(health.answer(&post).await.is_none());
+            let body = Request::get(path).header("content-length", "3").body(()).unwrap();
+            assert!(health.answer(&body).await.is_none());
+        }
     }
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cloakroom::core::clock::Clock;
+use cloakroom::core::clock::{Clock, difference};
 use cloakroom::core::csrf::VisitorKeys;
-use cloakroom::core::store::{PepperClaim, Shared};
+use cloakroom::core::store::{PepperClaim, Shared, Store};
 use cloakroom::{MemoryStore, PepperId, SessionLayer, SessionLayerBuilder, SystemClock, SystemEntropy};
 use cloakroom_postgres::{Migrated, OpenError, PostgresOptions, PostgresStore};
 use cloakroom_redis::{RedisOptions, RedisStore};
 use cloakroom_sqlite::SqliteStore;
 
 use crate::config::{LoadedPeppers, PepperSource, Remote, SessionsConfig, StoreChoice, show};
-use crate::health::Health;
+use crate::health::{Claim, Health};
 
 /// A store that is open and can be used.
 #[non_exhaustive]
@@ -79,37 +79,61 @@ pub async fn open_with(
     clock: impl Clock + Clone,
     change: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
 ) -> anyhow::Result<Opened> {
+    not_lost(config)?;
     let loaded = config.peppers.load()?;
     let watched: Arc<dyn Clock> = Arc::new(clock.clone());
     let visitors = match VisitorKeys::of(&loaded.peppers) {
         Some(keys) => keys,
         None => VisitorKeys::draw(&SystemEntropy)?,
     };
-    let time = Arc::clone(&watched);
     let builder = |builder: SessionLayerBuilder| {
         change(builder).clock(clock).policy(config.policy.clone()).peppers(loaded.peppers.clone())
     };
-    let (builder, health, warnings) = match &config.store {
-        StoreChoice::Memory => {
-            (builder(SessionLayer::builder(MemoryStore::new())), Health::process(watched), Vec::new())
-        }
+    let (builder, claim, warnings) = match &config.store {
+        StoreChoice::Memory => (builder(SessionLayer::builder(MemoryStore::new())), None, Vec::new()),
         StoreChoice::Sqlite(path) => {
             let store =
                 SqliteStore::open(path).with_context(|| format!("store = sqlite:{}", path.display()))?;
-            (builder(SessionLayer::builder(store.clone())), Health::local(store, watched), Vec::new())
+            let claim = agree(&store, config, &loaded, &watched).await?;
+            (builder(SessionLayer::builder(store)), claim, Vec::new())
         }
         StoreChoice::Postgres(remote) => {
             let (store, warnings) = postgres(config, remote).await?;
-            let health = agree(&store, config, &loaded, watched).await?;
-            (builder(SessionLayer::builder(store)), health, warnings)
+            let claim = agree(&store, config, &loaded, &watched).await?;
+            (builder(SessionLayer::builder(store)), claim, warnings)
         }
         StoreChoice::Redis(remote) => {
             let (store, warnings) = redis(config, remote).await?;
-            let health = agree(&store, config, &loaded, watched).await?;
-            (builder(SessionLayer::builder(store)), health, warnings)
+            let claim = agree(&store, config, &loaded, &watched).await?;
+            (builder(SessionLayer::builder(store)), claim, warnings)
         }
     };
-    Ok(Opened { sessions: builder.build()?, health, visitors, clock: time, warnings })
+    let sessions = builder.build()?;
+    let health = Health::new(sessions.clone(), claim);
+    Ok(Opened { sessions, health, visitors, clock: watched, warnings })
+}
+
+/// Refuses to make a new pepper beside sessions that are under another one: everybody who has a cookie would get an error, everywhere,
+/// and nobody would know why.
+fn not_lost(config: &SessionsConfig) -> anyhow::Result<()> {
+    let (StoreChoice::Sqlite(path), PepperSource::Beside(pepper)) = (&config.store, &config.peppers) else {
+        return Ok(());
+    };
+    if pepper.exists() || !path.exists() {
+        return Ok(());
+    }
+    let known = SqliteStore::open(path).map_err(anyhow::Error::from).and_then(|store| Ok(store.peppers()?));
+    let known = known.with_context(|| format!("store = sqlite:{}", path.display()))?;
+    if known.is_empty() {
+        return Ok(());
+    }
+    let (pepper, path) = (pepper.display(), path.display());
+    Err(Refused(format!(
+        "the pepper {pepper} is missing, and the sessions in {path} are sealed under it (pepper {}): nobody's could be read; \
+         restore {pepper} from a backup, then start again; if it is lost for good, move {path} away too, and everybody signs in anew",
+        ids(&known)
+    ))
+    .into())
 }
 
 /// Connects to a shared store and looks around. `None` for a store on this machine.
@@ -119,20 +143,30 @@ pub async fn open_with(
 /// If it cannot be reached, or is not migrated ([`Refused`]).
 pub async fn inspect(config: &SessionsConfig) -> anyhow::Result<Option<Inspection>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let skew = config.policy.skew();
-    let (health, warnings) = match &config.store {
+    let (difference, warnings) = match &config.store {
         StoreChoice::Memory | StoreChoice::Sqlite(_) => return Ok(None),
         StoreChoice::Postgres(remote) => {
             let (store, warnings) = postgres(config, remote).await?;
-            (Health::shared(store, clock, skew), warnings)
+            (compare(&store, config, &clock).await?, warnings)
         }
         StoreChoice::Redis(remote) => {
             let (store, warnings) = redis(config, remote).await?;
-            (Health::shared(store, clock, skew), warnings)
+            (compare(&store, config, &clock).await?, warnings)
         }
     };
-    let difference = health.difference().await.with_context(|| unreachable(&config.store))?;
-    Ok(Some(Inspection { difference: difference.unwrap_or_default(), warnings }))
+    Ok(Some(Inspection { difference, warnings }))
+}
+
+/// How far this machine's clock and the store's certainly differ; not at all, where the store has none.
+async fn compare(
+    store: &impl Store,
+    config: &SessionsConfig,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Duration> {
+    let before = clock.now()?;
+    let other = store.time().await.with_context(|| unreachable(&config.store))?;
+    let after = clock.now()?;
+    Ok(other.map_or(Duration::ZERO, |other| difference(before, other, after)))
 }
 
 async fn postgres(
@@ -217,44 +251,54 @@ fn not_open(store: &StoreChoice, error: OpenError) -> anyhow::Error {
     refused(store, chain(&error))
 }
 
-/// Refuses a shared store whose clock is off, or whose sessions are under peppers that this gateway does not have.
+/// Refuses a store whose clock is off, or whose sessions are under peppers that this gateway does not have. Returns how to ask the latter
+/// again.
 async fn agree<S: Shared + Clone>(
     store: &S,
     config: &SessionsConfig,
     loaded: &LoadedPeppers,
-    clock: Arc<dyn Clock>,
-) -> anyhow::Result<Health> {
-    let health = Health::shared(store.clone(), clock, config.policy.skew());
-    let answered = health.difference().await.with_context(|| unreachable(&config.store))?;
-    if let Some(difference) = answered.filter(|difference| *difference > health.skew()) {
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<Claim>> {
+    let (difference, skew) = (compare(store, config, clock).await?, config.policy.skew());
+    if difference > skew {
         return Err(Refused(format!(
             "this machine's clock and that of {} differ by {}, and policy.clock_skew allows {}: sessions would end early or late; \
              let NTP set both, then start again",
             config.store,
             show(difference),
-            show(health.skew()),
+            show(skew),
         ))
         .into());
     }
     if config.peppers == PepperSource::Unneeded {
-        return Ok(health);
+        return Ok(None);
     }
-    let claim = store.claim_pepper(loaded.current, &loaded.live).await;
-    match claim.with_context(|| unreachable(&config.store))? {
-        PepperClaim::Accepted => Ok(health),
-        PepperClaim::Foreign { known } => {
-            let ids = |ids: &[PepperId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Err(Refused(format!(
-                "the sessions in {} are sealed under another pepper ({}) than this gateway has ({}): nobody's session could be read; \
-                 copy the other gateways' pepper here, or name it in accepted_pepper_files (`cloakroom pepper id FILE` says which \
-                 it is)",
-                config.store,
-                ids(&known),
-                ids(&loaded.live),
-            ))
-            .into())
-        }
+    let (current, live) = (loaded.current, loaded.live.clone());
+    let claim = store.claim_pepper(current, &live).await;
+    if let PepperClaim::Foreign { known } = claim.with_context(|| unreachable(&config.store))? {
+        let mend = if config.store.is_shared() {
+            "copy the other gateways' pepper here"
+        } else {
+            "restore it from a backup"
+        };
+        return Err(Refused(format!(
+            "the sessions in {} are sealed under another pepper ({}) than this gateway has ({}): nobody's session could be read; \
+             {mend}, or name it in accepted_pepper_files (`cloakroom pepper id FILE` says which it is)",
+            config.store,
+            ids(&known),
+            ids(&live),
+        ))
+        .into());
     }
+    let store = store.clone();
+    Ok(Some(Box::new(move || {
+        let (store, live) = (store.clone(), live.clone());
+        Box::pin(async move { store.claim_pepper(current, &live).await })
+    })))
+}
+
+fn ids(ids: &[PepperId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn unreachable(store: &StoreChoice) -> String {

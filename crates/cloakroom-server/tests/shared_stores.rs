@@ -5,10 +5,12 @@
 mod harness;
 mod places;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use cloakroom::SystemClock;
-use cloakroom::core::clock::Clock as _;
+use cloakroom::core::clock::{Clock, ClockError, Timestamp};
 use cloakroom_server::health::State;
 use cloakroom_server::open::Refused;
 use cloakroom_server::{config, serve};
@@ -16,7 +18,7 @@ use cloakroom_testkit::ManualClock;
 use cloakroom_testkit::servers::{Postgres, PostgresSettings, Redis, RedisCluster, free_port};
 
 use crate::harness::application;
-use crate::places::{Gateway, Place};
+use crate::places::Place;
 
 async fn shared() -> [Place; 3] {
     [Place::postgres().await, Place::redis().await, Place::redis_cluster().await]
@@ -78,32 +80,82 @@ async fn a_gateway_whose_clock_is_off_refuses_to_start_and_is_not_ready_later() 
             assert!(error.to_string().contains("policy.clock_skew allows 5s"), "{error:#}");
         }
         let (upstream, _) = application().await;
-        let clock = ManualClock::new(now());
-        let gateway = place.gateway(upstream, clock.clone()).await;
-        assert_eq!(ready(&gateway).await, 200);
-        clock.set(now().plus(hour));
+        let clock = Shifted::default();
+        let gateway = place.watchful_gateway(upstream, clock.clone()).await;
+        assert_eq!(gateway.ready().await, 200);
+        clock.set(HOUR);
         assert!(matches!(gateway.health.check().await, State::ClockOff(_)));
-        until_ready_is(&gateway, 503).await;
-        clock.set(now());
-        until_ready_is(&gateway, 200).await;
+        gateway.until_ready_is(503).await;
+        clock.set(0);
+        gateway.until_ready_is(200).await;
     }
 }
 
-async fn ready(gateway: &Gateway) -> u16 {
-    let answer = gateway.client().get("/.cloakroom/ready").await;
-    assert_eq!(answer.field("set-cookie"), None);
-    assert_eq!(answer.field("cache-control"), Some("no-store"));
-    answer.status
+const HOUR: i64 = 3_600_000;
+
+/// The system's clock, ahead by so many milliseconds.
+#[derive(Clone, Default)]
+struct Shifted(Arc<AtomicI64>);
+
+impl Shifted {
+    fn set(&self, ahead: i64) {
+        self.0.store(ahead, Ordering::SeqCst);
+    }
 }
 
-/// An answer may be one second old.
-async fn until_ready_is(gateway: &Gateway, status: u16) {
-    let patience = tokio::time::timeout(Duration::from_secs(60), async {
-        while ready(gateway).await != status {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+impl Clock for Shifted {
+    fn now(&self) -> Result<Timestamp, ClockError> {
+        let ahead = self.0.load(Ordering::SeqCst);
+        let by = Duration::from_millis(ahead.unsigned_abs());
+        SystemClock.now().map(|now| if ahead < 0 { now.minus(by) } else { now.plus(by) })
+    }
+}
+
+/// A gateway whose clock jumps, and another one beside it whose clock is right.
+#[tokio::test]
+async fn r047_r070_one_wrong_clock_signs_nobody_out_and_takes_nobody_for_anonymous() {
+    for place in shared().await {
+        let (upstream, received) = application().await;
+        let clock = Shifted::default();
+        let wrong = place.watchful_gateway(upstream, clock.clone()).await;
+        let right = place.watchful_gateway(upstream, SystemClock).await;
+        let mut alice = wrong.client();
+        alice.log_in("alice").await;
+        let last = || received.lock().unwrap().last().cloned().unwrap();
+        for by in [HOUR, -HOUR] {
+            clock.set(by);
+            // One that is behind is found out by the next comparison, one that is ahead by whoever would suffer from it.
+            if by < 0 {
+                assert!(matches!(wrong.health.check().await, State::ClockOff(_)));
+            }
+            let before = received.lock().unwrap().len();
+            for (method, path) in
+                [("GET", "/"), ("GET", "/.cloakroom/sessions"), ("POST", "/.cloakroom/logout")]
+            {
+                let answer = alice.ask(method, path, &[]).await;
+                assert_eq!(
+                    (answer.status, answer.field("set-cookie")),
+                    (503, None),
+                    "{by} {path}: {answer:?}"
+                );
+            }
+            assert_eq!(received.lock().unwrap().len(), before, "the application was asked nothing");
+            assert!(wrong.log.take().contains(&"session_clock_off"));
+            wrong.until_ready_is(503).await;
+            let mut bob = wrong.client();
+            let answer = bob.log_in("bob").await;
+            assert_eq!((answer.status, answer.field("set-cookie")), (503, None), "{answer:?}");
+            assert_eq!(wrong.client().get("/").await.status, 200, "a visitor without a token is one");
+            let mut elsewhere = right.client();
+            elsewhere.cookie = alice.cookie.clone();
+            elsewhere.get("/").await;
+            assert!(last().contains("session-subject: \"alice\"\n"), "signed out: {}", last());
+            clock.set(0);
+            alice.get("/").await;
+            assert!(last().contains("session-subject: \"alice\"\n"), "{}", last());
+            wrong.until_ready_is(200).await;
         }
-    });
-    patience.await.unwrap_or_else(|_| panic!("never {status}"));
+    }
 }
 
 #[tokio::test]
@@ -217,9 +269,9 @@ async fn outage(place: &Place, away: impl FnOnce(), back: impl FnOnce()) {
         assert!(!answer.body.contains(place.password().unwrap_or("127.0.0.1")), "{answer:?}");
     }
     assert_eq!(received.lock().unwrap().len(), before, "the application was asked nothing");
-    until_ready_is(&gateway, 503).await;
+    gateway.until_ready_is(503).await;
     back();
-    until_ready_is(&gateway, 200).await;
+    gateway.until_ready_is(200).await;
     client.get("/").await;
     assert_eq!(client.cookie, cookie);
     assert!(received.lock().unwrap().last().unwrap().contains("session-subject: \"alice\"\n"));

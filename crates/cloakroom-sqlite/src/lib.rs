@@ -64,15 +64,17 @@ use std::sync::Arc;
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
+use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store, StoreError, Sweep,
-    SweepLimits, SweepReport,
+    Admission, BySubject, Epoch, Found, Inserted, PepperClaim, Reason, RemovedAll, Replaced, Shared, Store,
+    StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
 mod error;
 mod operations;
 mod options;
+mod peppers;
 mod reader;
 mod schema;
 mod writer;
@@ -102,6 +104,16 @@ impl SqliteStore {
     /// [`OpenError`]. A file that is not ours or of a newer version is left as it is.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         SqliteOptions::new().open(path)
+    }
+
+    /// The public names of the peppers that the file's sessions are sealed under: those that were noted by
+    /// [`Shared::claim_pepper`], or in a file that is older than that, those of its live sessions. Empty for a file that was never used.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the file cannot be read.
+    pub fn peppers(&self) -> Result<Vec<PepperId>, StoreError> {
+        self.0.readers.read(peppers::known)
     }
 
     /// How many operations have shared how many commits since the file was opened.
@@ -148,6 +160,17 @@ impl Store for SqliteStore {
 
     async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
         self.0.writer.submit(move |connection| operations::touch(connection, handle, seen)).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.0.writer.submit(operations::probe).await
+    }
+}
+
+impl Shared for SqliteStore {
+    async fn claim_pepper(&self, current: PepperId, live: &[PepperId]) -> Result<PepperClaim, StoreError> {
+        let live = live.to_vec();
+        self.0.writer.submit(move |connection| peppers::claim(connection, current, &live)).await
     }
 }
 

@@ -145,6 +145,18 @@ pub(crate) fn touch(connection: &Connection, handle: Handle, seen: Timestamp) ->
     execute(connection, SQL, params![handle.as_bytes(), time_in(seen)]).map(drop)
 }
 
+/// Makes a row as a login does and takes it away again; what is left to the commit are the pages that were touched. More bytes than a
+/// page has, so that there must be room for another one, in the file or on the disk.
+pub(crate) fn probe(connection: &Connection) -> Answer<()> {
+    execute(
+        connection,
+        "INSERT INTO sessions (handle, ended, subject, version, seen, created, idle_ms, absolute, check_at, body)
+         VALUES (zeroblob(16), 1, NULL, 0, 0, 0, 0, 0, 0, zeroblob(8192))",
+        [],
+    )?;
+    execute(connection, "DELETE FROM sessions WHERE handle = zeroblob(16)", []).map(drop)
+}
+
 /// Turns a live session into its tombstone. `None` if there is no live session.
 pub(crate) fn end(
     connection: &Connection,
@@ -369,7 +381,7 @@ fn count_in(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn row<T>(
+pub(crate) fn row<T>(
     connection: &Connection,
     sql: &str,
     parameters: impl Params,
@@ -380,7 +392,7 @@ fn row<T>(
     rows.next().map_err(store_error)?.map(read).transpose()
 }
 
-fn rows<T>(
+pub(crate) fn rows<T>(
     connection: &Connection,
     sql: &str,
     parameters: impl Params,
@@ -395,6 +407,6 @@ fn rows<T>(
     Ok(values)
 }
 
-fn execute(connection: &Connection, sql: &str, parameters: impl Params) -> Answer<usize> {
+pub(crate) fn execute(connection: &Connection, sql: &str, parameters: impl Params) -> Answer<usize> {
     connection.prepare_cached(sql).map_err(store_error)?.execute(parameters).map_err(store_error)
 }

@@ -204,3 +204,51 @@ fn commit(connection: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Resu
     }
     outcome
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cloakroom_core::store::Store as _;
+    use cloakroom_testkit::block_on;
+
+    use crate::error::store_error;
+    use crate::{SqliteOptions, SqliteStore};
+
+    fn pages(store: &SqliteStore, limit: Option<i64>) -> i64 {
+        let number = |connection: &rusqlite::Connection, pragma: &str| {
+            connection.query_row(pragma, [], |row| row.get::<_, i64>(0)).map_err(store_error)
+        };
+        let work = move |connection: &rusqlite::Connection| match limit {
+            Some(limit) => number(connection, &format!("PRAGMA max_page_count = {limit}")),
+            None => number(connection, "PRAGMA page_count"),
+        };
+        block_on(store.0.writer.submit(work)).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_full_or_has_lost_its_table_fails_the_probe_as_it_would_a_login() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("sessions.db");
+        let store = SqliteOptions::new().busy_timeout(Duration::from_millis(1)).open(&path).unwrap();
+        let probe = || block_on(store.probe());
+        let before = pages(&store, None);
+        pages(&store, Some(before));
+        let full = probe().unwrap_err();
+        assert!(full.cause().contains("full") && full.may_retry(), "{full:?}");
+        pages(&store, Some(1_000_000));
+        probe().unwrap();
+        let other = rusqlite::Connection::open(&path).unwrap();
+        for (broken, mended) in [
+            ("ALTER TABLE sessions RENAME TO gone", "ALTER TABLE gone RENAME TO sessions"),
+            ("BEGIN IMMEDIATE", "ROLLBACK"),
+        ] {
+            other.execute_batch(broken).unwrap();
+            probe().unwrap_err();
+            other.execute_batch(mended).unwrap();
+            probe().unwrap();
+        }
+        let rows: i64 = other.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 0, "nothing is left of it");
+    }
+}

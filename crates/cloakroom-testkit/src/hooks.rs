@@ -10,7 +10,7 @@ use std::task::Poll;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store,
+    Admission, BySubject, EndListener, Epoch, Figures, Found, Inserted, Reason, RemovedAll, Replaced, Store,
     StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
@@ -37,6 +37,8 @@ pub enum Operation {
     RemoveAll,
     /// [`Sweep::sweep`].
     Sweep,
+    /// [`Store::probe`].
+    Probe,
 }
 
 /// One call of a wrapped store.
@@ -56,6 +58,17 @@ pub trait Hook: Send + Sync + 'static {
     /// Runs after the store has answered without an error. An error takes the answer's place: the store has acted, and
     /// its caller does not know.
     fn after(&self, call: Call) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The time of the store's own clock; `None`, which is the default, for a store without one. What the store inside has does not
+    /// count: a test moves its own clocks.
+    fn time(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Hears of the figures that the store is given.
+    fn govern(&self, figures: Figures) {
+        let _ = figures;
+    }
 }
 
 /// A store that passes every call on, with a [`Hook`] around it.
@@ -148,7 +161,20 @@ impl<S: Store, H: Hook> Store for Hooked<S, H> {
         self.around(Operation::Touch, || self.inner().touch(handle, seen)).await
     }
 
-    // No call of its own: what the store says of ends passes the hook by.
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.around(Operation::Probe, || self.inner().probe()).await
+    }
+
+    // No calls of their own, nor has what the store says of ends.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.hook().time())
+    }
+
+    fn govern(&self, figures: Figures) {
+        self.hook().govern(figures);
+        self.inner().govern(figures);
+    }
+
     fn on_end(&self, listener: EndListener) {
         self.inner().on_end(listener);
     }

@@ -6,6 +6,7 @@
 //!   run to run.
 //! - [`Counting`], [`Failing`] and [`Yielding`] wrap a store, so that a test can count its calls, make one of
 //!   them fail, or let another task run in the middle.
+//! - [`Clocked`] gives a store a clock of its own.
 //! - [`block_on`] drives a future without any async runtime.
 //!
 //! Nothing here sleeps or reads a clock.
@@ -17,6 +18,7 @@
 #[cfg(feature = "browser")]
 pub mod browser;
 mod clock;
+mod clocked;
 mod entropy;
 mod executor;
 mod hooks;
@@ -25,6 +27,7 @@ pub mod servers;
 pub mod suite;
 
 pub use clock::ManualClock;
+pub use clocked::{Clocked, OwnClock};
 pub use entropy::SeededEntropy;
 pub use executor::block_on;
 pub use hooks::{

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cloakroom_core::client::Client;
+use cloakroom_core::clock::Timestamp;
 use cloakroom_core::event::{Event, EventKind};
 use cloakroom_core::record::{Record, Subject};
 use cloakroom_core::store::Reason;
@@ -37,7 +38,7 @@ impl Sessions {
     ///
     /// [`SessionError::Store`].
     pub async fn end(&self, handle: Handle) -> Result<bool, SessionError> {
-        let now = self.shared.now()?;
+        let now = self.now().await?;
         let removed = self.shared.store.remove(handle, Reason::Revoked, now).await;
         let removed = removed.map_err(|error| self.shared.refuse_outside(error.into()))?;
         if let Some(record) = &removed {
@@ -54,7 +55,7 @@ impl Sessions {
     /// [`SessionError::Value`] for a subject that cannot be one; [`SessionError::Store`].
     pub async fn end_all(&self, subject: impl Into<Arc<str>>) -> Result<usize, SessionError> {
         let subject = Subject::new(subject)?;
-        let now = self.shared.now()?;
+        let now = self.now().await?;
         let ended = self.shared.store.remove_all(&subject, None, Reason::RevokedAll, now).await;
         let ended = ended.map_err(|error| self.shared.refuse_outside(error.into()))?.ended;
         for handle in &ended {
@@ -62,6 +63,11 @@ impl Sessions {
             self.shared.observe(&event.of(*handle, Some(&subject)));
         }
         Ok(ended.len())
+    }
+
+    /// A clock that is an hour ahead would end the logins of the next hour too.
+    async fn now(&self) -> Result<Timestamp, SessionError> {
+        self.shared.compare().await.map_err(|error| self.shared.refuse_outside(error))
     }
 
     /// Clears away what has expired, and reports each session. The layer does so by itself every ten seconds where it runs
@@ -81,6 +87,6 @@ impl std::fmt::Debug for Sessions {
     }
 }
 
-fn ended(record: &Record, reason: Reason, now: cloakroom_core::clock::Timestamp) -> Event {
+fn ended(record: &Record, reason: Reason, now: Timestamp) -> Event {
     Event::new(EventKind::Ended(reason), Client::default(), now).of(record.handle(), record.subject())
 }

@@ -90,7 +90,8 @@ fn plan(
     loaded: &Loaded,
     changed: Option<DataMap>,
 ) -> Result<(Timestamp, Plan), SessionError> {
-    let now = shared.now()?;
+    // Whether the clock can be trusted was asked when the session was loaded, and is again before one is made.
+    let now = shared.clock.now()?;
     let Loaded { resumed, changes, .. } = loaded;
     Ok((now, shared.engine.conclude_seen(resumed, changes, changed, now, &*shared.entropy)?))
 }
@@ -180,6 +181,7 @@ async fn write(slot: &Slot, (_, plan): &mut (Timestamp, Plan)) -> Result<Written
     match std::mem::replace(&mut plan.write, Write::None) {
         Write::None | Write::Touch { .. } => Ok(Written::Done),
         Write::Insert { record, admission } => {
+            slot.shared.agree().await?;
             let handle = record.handle();
             match store.insert(record, admission).await? {
                 Inserted::Inserted { .. } => {

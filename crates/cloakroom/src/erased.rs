@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError,
-    Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, Epoch, Figures, Found, Inserted, Reason, RemovedAll, Replaced,
+    StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -31,6 +31,9 @@ pub(crate) trait AnyStore: Send + Sync {
         reason: Reason,
         now: Timestamp,
     ) -> Answer<'a, RemovedAll>;
+    fn time(&self) -> Answer<'_, Option<Timestamp>>;
+    fn probe(&self) -> Answer<'_, ()>;
+    fn govern(&self, figures: Figures);
     fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Answer<'_, SweepReport>;
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "nobody can watch without a runtime"))]
     fn on_end(&self, listener: EndListener);
@@ -83,6 +86,18 @@ impl<S: BySubject + Sweep> AnyStore for S {
 
     fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Answer<'_, SweepReport> {
         Box::pin(Sweep::sweep(self, now, limits))
+    }
+
+    fn time(&self) -> Answer<'_, Option<Timestamp>> {
+        Box::pin(cloakroom_core::store::Store::time(self))
+    }
+
+    fn probe(&self) -> Answer<'_, ()> {
+        Box::pin(cloakroom_core::store::Store::probe(self))
+    }
+
+    fn govern(&self, figures: Figures) {
+        cloakroom_core::store::Store::govern(self, figures);
     }
 
     fn on_end(&self, listener: EndListener) {

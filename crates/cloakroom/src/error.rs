@@ -1,5 +1,7 @@
 //! What can go wrong in an application's session calls.
 
+use std::time::Duration;
+
 use cloakroom_core::clock::ClockError;
 use cloakroom_core::error::{ChangeError, EngineError};
 use cloakroom_core::record::ValueError;
@@ -25,6 +27,16 @@ pub enum SessionError {
     /// The time cannot be read.
     #[error(transparent)]
     Clock(#[from] ClockError),
+    /// This machine's clock and the store's differ by more than the policy's skew: nothing that a clock decides is trusted.
+    #[error(
+        "this machine's clock and the store's differ by at least {by:?}, and the policy allows {allowed:?}"
+    )]
+    ClockOff {
+        /// By how much at least.
+        by: Duration,
+        /// The policy's skew.
+        allowed: Duration,
+    },
     /// A value given by the application is not acceptable.
     #[error(transparent)]
     Value(#[from] ValueError),
@@ -73,7 +85,7 @@ impl SessionError {
         match self {
             Self::Store(error) => error.fault(),
             Self::Engine(error) => error.fault(),
-            Self::Clock(_) => Fault::Setup,
+            Self::Clock(_) | Self::ClockOff { .. } => Fault::Setup,
             Self::Conflict => Fault::Store,
             Self::CapReached
             | Self::LoginSuperseded
@@ -95,7 +107,7 @@ impl SessionError {
         match self {
             Self::Store(error) => error.may_retry(),
             Self::Engine(error) => error.may_retry(),
-            Self::Clock(_) | Self::Conflict | Self::NotKept | Self::Throttled => true,
+            Self::Clock(_) | Self::ClockOff { .. } | Self::Conflict | Self::NotKept | Self::Throttled => true,
             _ => false,
         }
     }

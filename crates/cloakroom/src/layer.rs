@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use cloakroom_core::client::Client;
-use cloakroom_core::clock::{Clock, Timestamp};
+use cloakroom_core::clock::Clock;
 use cloakroom_core::cookie::{Cookie, CookieOptions};
 use cloakroom_core::engine::{Activity, Engine, Resumed};
 use cloakroom_core::entropy::Entropy;
@@ -17,6 +17,7 @@ use cloakroom_core::seal::{Pepper, Peppers};
 use cloakroom_core::store::{BySubject, Sweep};
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 
+use crate::clocks::Compared;
 use crate::erased::SharedStore;
 use crate::error::SessionError;
 use crate::guessing::{Guessing, GuessingLimits};
@@ -73,9 +74,14 @@ pub(crate) struct Shared {
     pub(crate) patience: Duration,
     /// Whether a logout clears the cookies of the whole registrable domain.
     pub(crate) clears_whole_site: bool,
-    /// Set once the background sweep runs, or shall never run.
+    /// What the last comparison with the store's clock came to.
+    pub(crate) compared: Compared,
+    /// Whether the background task runs.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "there is none without a runtime"))]
+    pub(crate) rounds: AtomicBool,
+    /// Whether that task sweeps.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "nobody sweeps without a runtime"))]
-    pub(crate) sweeping: AtomicBool,
+    pub(crate) sweeps: bool,
     #[cfg(feature = "tokio")]
     pub(crate) watching: Watching,
 }
@@ -113,6 +119,7 @@ impl Shared {
                 EventKind::PepperUnknown(*pepper)
             }
             SessionError::Engine(EngineError::Entropy(_)) | SessionError::Clock(_) => EventKind::SetupFailed,
+            SessionError::ClockOff { .. } => EventKind::ClockOff,
             SessionError::Conflict => EventKind::WriteConflict,
             SessionError::CapReached => EventKind::CapReached,
             SessionError::LoginSuperseded => EventKind::LoginSuperseded,
@@ -140,10 +147,6 @@ impl Shared {
         let at = self.clock.now().unwrap_or_default();
         self.report(&error, Event::new(EventKind::SetupFailed, Client::default(), at));
         error
-    }
-
-    pub(crate) fn now(&self) -> Result<Timestamp, SessionError> {
-        Ok(self.clock.now()?)
     }
 }
 
@@ -190,6 +193,7 @@ impl SessionLayer {
             patience: PATIENCE,
             clears_whole_site: false,
             sweep: true,
+            unchecked_clock: None,
         }
     }
 
@@ -246,6 +250,7 @@ pub struct SessionLayerBuilder {
     patience: Duration,
     clears_whole_site: bool,
     sweep: bool,
+    unchecked_clock: Option<String>,
 }
 
 impl SessionLayerBuilder {
@@ -387,6 +392,18 @@ impl SessionLayerBuilder {
         self
     }
 
+    /// Never compares this machine's clock with the store's, because of `reason`. By default they are compared every ten seconds, before
+    /// a sweep and before a session is taken for expired, and while they differ by more than [`Policy::clock_skew`] requests that
+    /// bring a token are refused with 503, as are logins. Without effect on a store that has no clock of its own.
+    ///
+    /// # Security
+    ///
+    /// With it, one machine whose clock is ahead signs everybody out who shares the store.
+    pub fn insecure_without_clock_check(mut self, reason: impl Into<String>) -> Self {
+        self.unchecked_clock = Some(reason.into());
+        self
+    }
+
     /// Checks the parts and puts them together.
     ///
     /// # Errors
@@ -417,10 +434,14 @@ impl SessionLayerBuilder {
         if let Err(errors) = self.guessing.check() {
             problems.extend(errors.problems().iter().cloned());
         }
+        if self.unchecked_clock.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+            problems.push(Problem::new("insecure_without_clock_check", "", "a reason, in words"));
+        }
         ConfigErrors::unless_empty(problems)
     }
 
     fn with_engine(self, engine: Engine) -> SessionLayer {
+        self.store.govern(engine.policy().figures());
         SessionLayer {
             shared: Arc::new(Shared {
                 engine,
@@ -434,7 +455,9 @@ impl SessionLayerBuilder {
                 guessing: Guessing::new(self.guessing),
                 patience: self.patience,
                 clears_whole_site: self.clears_whole_site,
-                sweeping: AtomicBool::new(!self.sweep),
+                compared: Compared::unless(self.unchecked_clock.is_some()),
+                rounds: AtomicBool::new(false),
+                sweeps: self.sweep,
                 #[cfg(feature = "tokio")]
                 watching: Watching(self.hub),
             }),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod changing;
+mod clocks;
 mod commit;
 mod csrf;
 mod erased;
@@ -47,6 +48,7 @@ pub use cloakroom_core::store::{AtCap, Reason};
 pub use cloakroom_core::token::Handle;
 
 pub use self::admin::Sessions;
+pub use self::clocks::NotReady;
 pub use self::csrf::{Csrf, CsrfBody, CsrfFuture, CsrfRefused, CsrfService, CsrfToken, ProtectedLayer};
 pub use self::error::SessionError;
 #[cfg(feature = "axum")]

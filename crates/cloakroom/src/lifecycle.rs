@@ -89,6 +89,7 @@ impl Login {
     }
 
     async fn run(&mut self, act: &mut Act) -> Result<(), SessionError> {
+        act.shared().agree().await?;
         let (mut login, now) = self.plan(act)?;
         if !login.end().is_empty() {
             act.end(login.end(), Reason::Superseded).await?;

@@ -40,7 +40,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        self.shared.start_sweeping();
+        self.shared.start_rounds();
         let slot = Slot::new(&self.shared, &request);
         request.extensions_mut().insert(SlotHandle(Arc::clone(&slot)));
         ResponseFuture { phase: Phase::Handler { inner: self.inner.call(request), slot: Some(slot) } }

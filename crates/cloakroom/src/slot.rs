@@ -135,11 +135,15 @@ impl Slot {
         {
             return Loading::Done(self.loaded(Err(SessionError::Throttled), facts));
         }
-        match self.find_at_once(&presented).map(|found| self.judge(&presented, found?, facts)) {
-            Some(Ok(resumed)) if resumed.has_endings() => Loading::Waiting(Box::pin(async move {
-                let ended = self.end(resumed).await;
-                self.loaded(ended, facts)
-            })),
+        let at_once = !self.shared.is_clock_off() || presented.handles().next().is_none();
+        let found = at_once.then(|| self.find_at_once(&presented)).flatten();
+        match found.map(|found| self.judge(&presented, found?, facts)) {
+            Some(Ok(resumed)) if resumed.has_endings() || resumed.judged_by_time() => {
+                Loading::Waiting(Box::pin(async move {
+                    let ended = self.end(resumed).await;
+                    self.loaded(ended, facts)
+                }))
+            }
             Some(outcome) => Loading::Done(self.loaded(outcome, facts)),
             None => Loading::Waiting(Box::pin(async move {
                 let outcome = self.resume(presented, facts).await;
@@ -161,6 +165,8 @@ impl Slot {
     }
 
     async fn resume(&self, presented: Presented, facts: Facts) -> Result<Resumed, SessionError> {
+        // Whoever brings a token is not judged by a clock that is off: unknown is not the same as "anonymous".
+        self.shared.agree().await?;
         // Nearly always one, for which no list is made.
         let mut handles = presented.handles();
         let first = match handles.next() {
@@ -172,7 +178,8 @@ impl Slot {
             others.push(self.shared.store.find(handle).await?);
         }
         let resumed = self.judge(&presented, first.into_iter().chain(others), facts)?;
-        if resumed.has_endings() { self.end(resumed).await } else { Ok(resumed) }
+        let decided = resumed.has_endings() || resumed.judged_by_time();
+        if decided { self.end(resumed).await } else { Ok(resumed) }
     }
 
     fn judge(
@@ -181,7 +188,7 @@ impl Slot {
         found: impl IntoIterator<Item = Found>,
         facts: Facts,
     ) -> Result<Resumed, SessionError> {
-        Ok(self.shared.engine.resume(presented, found, facts, self.shared.now()?)?)
+        Ok(self.shared.engine.resume(presented, found, facts, self.shared.clock.now()?)?)
     }
 
     /// Notes what the look-up has come to.
@@ -236,9 +243,12 @@ impl Slot {
         self.address.map(Network::from).filter(guessing::tells)
     }
 
-    /// Ends the sessions that the verdict ends.
+    /// Ends the sessions that the verdict ends, once it is sure that it was not this machine's clock alone that decided.
     async fn end(&self, mut resumed: Resumed) -> Result<Resumed, SessionError> {
         let shared = &self.shared;
+        if resumed.judged_by_time() {
+            shared.compare().await?;
+        }
         for (handle, reason) in resumed.take_endings() {
             let now = shared.now()?;
             if let Some(record) = shared.store.remove(handle, reason, now).await? {

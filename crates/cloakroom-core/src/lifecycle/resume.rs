@@ -68,6 +68,7 @@ impl Engine {
             just_ended: false,
             over: None,
             endings: Vec::new(),
+            by_time: false,
             cookie: None,
             rotated: false,
             events: Vec::new(),
@@ -123,6 +124,8 @@ impl Engine {
         if !matches!(verdict, Verdict::Junk | Verdict::PepperRetired) {
             resumed.presented.push(handle);
         }
+        resumed.by_time |= matches!(found, Found::Live(_))
+            && matches!(verdict, Verdict::Over { .. } | Verdict::Replay { .. });
         match (verdict, found) {
             (Verdict::Valid { role, key }, Found::Live(record)) => {
                 let secret = token.secret.clone();

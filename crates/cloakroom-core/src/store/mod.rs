@@ -3,18 +3,20 @@
 mod admission;
 mod ended;
 mod error;
+mod figures;
 mod shared;
 
 pub use admission::{Admission, AtCap, Cap, Epoch, Since};
 pub use ended::{Reason, Tombstone};
 pub use error::{Fault, StoreError, StoreErrorKind};
+pub use figures::{Figures, Governed};
 pub use shared::{EndListener, EndNotice, PepperClaim, Shared};
 
 use std::future::Future;
 
 use crate::clock::Timestamp;
 use crate::record::{Record, Subject, Version};
-use crate::token::Handle;
+use crate::token::{HANDLE_LEN, Handle};
 
 /// The answer to [`Store::find`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +170,32 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Merely slow: forgetting it (the session idles out early). A vulnerability: creating anything.
     fn touch(&self, handle: Handle, seen: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The store's own time; `None`, which is the default, where it has no clock of its own and goes by that of this machine. Cheap: asked
+    /// every few seconds, and before a session is taken for expired.
+    ///
+    /// # Security
+    ///
+    /// With it, a machine whose clock is wrong refuses its own requests, and ends nobody's session. A store that several machines share
+    /// and that leaves it out lets one of them sign everybody out.
+    fn time(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Whether [`Store::insert`] would work now: does what it does, as durably, and leaves nothing behind. The default only
+    /// reads.
+    ///
+    /// Merely slow: an error although it would. Traffic is kept from a process that says so.
+    fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { self.find(Handle::from_bytes([0; HANDLE_LEN])).await.map(drop) }
+    }
+
+    /// Takes over the figures of a policy. Called by the layer that is built on the store, so that policy and store cannot disagree; by
+    /// each, if there are several ([`Governed`] has the rule for that). The default ignores them, which is right for a
+    /// store that learns what it needs with each [`Sweep::sweep`].
+    fn govern(&self, figures: Figures) {
+        let _ = figures;
+    }
 
     /// Tells `listener` of sessions that end, whoever ends them, as soon as the store hears of it.
     ///

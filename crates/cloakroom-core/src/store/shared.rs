@@ -1,10 +1,9 @@
-//! What a store that several processes share can do beyond the contract: say that a session has ended, tell the
-//! time, and notice a server with another pepper.
+//! What a store that outlives the process can do beyond the contract: say that a session has ended, and notice a server with
+//! another pepper.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
 use crate::seal::PepperId;
 use crate::token::Handle;
 
@@ -35,11 +34,8 @@ pub enum PepperClaim {
     },
 }
 
-/// A store that several servers share.
+/// A store that other servers use too, or that this one finds again when it starts.
 pub trait Shared: Store {
-    /// The store's own time, to compare a server's clock with.
-    fn time(&self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
-
     /// Notes the public name of the pepper that this server seals with, if the store knows none yet or one of
     /// `live`, all of those that the server can open.
     ///

@@ -17,10 +17,11 @@ use std::time::Duration;
 use cloakroom_core::client::Client;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::lifecycle::establish::Draft;
+use cloakroom_core::policy::Policy;
 use cloakroom_core::record::{Proof, Record, Subject};
 use cloakroom_core::seal::Pepper;
 use cloakroom_core::store::{
-    Admission, EndNotice, Epoch, Found, Inserted, Since, Store as _, StoreError, StoreErrorKind,
+    Admission, EndNotice, Epoch, Figures, Found, Inserted, Since, Store as _, StoreError, StoreErrorKind,
 };
 use cloakroom_redis::{RedisOptions, RedisStore};
 use cloakroom_testkit::servers::{Redis, RedisCluster};
@@ -65,8 +66,9 @@ impl Opened<RedisStore> {
 
     fn on(url: &str, nodes: Vec<&'static Redis>) -> Self {
         let (runtime, prefix) = (runtime(), prefix());
-        let options = options(url).prefix(&*prefix).tombstone_ttl(TOMBSTONE_TTL).epochs_kept(EPOCH_TTL);
-        let store = runtime.block_on(options.connect()).unwrap();
+        let store = runtime.block_on(options(url).prefix(&*prefix).connect()).unwrap();
+        let figures = Policy::default().figures();
+        store.govern(Figures { tombstone_ttl: TOMBSTONE_TTL, epoch_ttl: EPOCH_TTL, ..figures });
         Self { store, prefix, nodes, runtime }
     }
 

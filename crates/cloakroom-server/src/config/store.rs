@@ -130,7 +130,7 @@ impl SessionsConfig {
         let policy = raw.policy.check(check);
         let text = raw.store.as_deref().unwrap_or("sqlite:.cloakroom/sessions.db");
         let store = match StoreChoice::parse(text) {
-            Ok(store) => raw.store_options.apply(check, store, policy.as_ref()),
+            Ok(store) => raw.store_options.apply(check, store),
             Err(expected) => {
                 // A forgotten escape puts a piece of a password anywhere, so nothing of such an address is shown.
                 let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
@@ -149,7 +149,7 @@ impl SessionsConfig {
 
 impl raw::RawStoreOptions {
     /// Lays the options over those of the address.
-    fn apply(self, check: &mut Check, store: StoreChoice, policy: Option<&Policy>) -> Option<StoreChoice> {
+    fn apply(self, check: &mut Check, store: StoreChoice) -> Option<StoreChoice> {
         let timeout = check.duration("store_options.timeout", self.timeout.as_ref());
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             check.problem("store_options.timeout", "0", "a time to wait, such as 2s");
@@ -188,9 +188,6 @@ impl raw::RawStoreOptions {
                 if let Some(reason) = self.insecure_plaintext {
                     options = options.insecure_plaintext(reason);
                 }
-                if let Some(policy) = policy {
-                    options = options.clock_skew(policy.skew());
-                }
                 if let Err(error) = options.check() {
                     check.problem("store", &shown, &format!("another address or other options: {error}"));
                 }
@@ -208,14 +205,6 @@ impl raw::RawStoreOptions {
                 }
                 if let Some(replicas) = self.replicas {
                     options = options.replicas(replicas);
-                }
-                if let Some(policy) = policy {
-                    // The server itself forgets what is over.
-                    let kept = policy.sweep_limits();
-                    options = options
-                        .clock_skew(policy.skew())
-                        .tombstone_ttl(kept.tombstone_ttl)
-                        .epochs_kept(kept.epoch_ttl);
                 }
                 StoreChoice::Redis(Remote { options, shown })
             }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use cloakroom::SystemClock;
 use cloakroom::core::clock::Clock;
+use cloakroom::{SessionLayerBuilder, SystemClock};
 use cloakroom_server::config::{self, Config, Raw};
 use cloakroom_server::health::Health;
 use cloakroom_server::{open, serve};
@@ -125,6 +125,12 @@ impl Place {
         self.start(upstream, SystemClock, Some(timeout.to_owned()), "").await
     }
 
+    /// Starts one that compares its clock with the store's. Those of the other tests do not: a clock that a test moves, or that stands
+    /// still, soon differs from that of a server.
+    pub(crate) async fn watchful_gateway(&self, upstream: SocketAddr, clock: impl Clock + Clone) -> Gateway {
+        self.start_with(upstream, clock, None, "", |builder| builder).await
+    }
+
     async fn start(
         &self,
         upstream: SocketAddr,
@@ -132,12 +138,26 @@ impl Place {
         timeout: Option<String>,
         more: &str,
     ) -> Gateway {
+        let unchecked =
+            |builder: SessionLayerBuilder| builder.insecure_without_clock_check("the test moves the clock");
+        self.start_with(upstream, clock, timeout, more, unchecked).await
+    }
+
+    async fn start_with(
+        &self,
+        upstream: SocketAddr,
+        clock: impl Clock + Clone,
+        timeout: Option<String>,
+        more: &str,
+        change: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
+    ) -> Gateway {
         let mut raw = Raw::parse(&self.toml(more)).unwrap();
         raw.store_options.timeout = timeout;
         raw.upstream = Some(format!("http://{upstream}"));
         let config = Config::check(raw).unwrap();
         let log = Log::default();
-        let opened = serve::open_with(&config, clock, |builder| builder.observer(log.clone())).await.unwrap();
+        let opened =
+            serve::open_with(&config, clock, |builder| change(builder).observer(log.clone())).await.unwrap();
         let health = opened.health.clone();
         let listener = serve::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -182,6 +202,24 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// What a load balancer is told.
+    pub(crate) async fn ready(&self) -> u16 {
+        let answer = self.client().get("/.cloakroom/ready").await;
+        assert_eq!(answer.field("set-cookie"), None);
+        assert_eq!(answer.field("cache-control"), Some("no-store"));
+        answer.status
+    }
+
+    /// An answer may be one second old.
+    pub(crate) async fn until_ready_is(&self, status: u16) {
+        let patience = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+            while self.ready().await != status {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        });
+        patience.await.unwrap_or_else(|_| panic!("never {status}"));
+    }
+
     pub(crate) fn client(&self) -> Client {
         Client { address: self.address, cookie: None, visitor: None }
     }

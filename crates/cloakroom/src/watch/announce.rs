@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store,
+    Admission, BySubject, EndListener, Epoch, Figures, Found, Inserted, Reason, RemovedAll, Replaced, Store,
     StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
@@ -76,6 +76,18 @@ impl<S: Store> Store for Announcing<S> {
 
     async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
         self.store.touch(handle, seen).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.store.time().await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.store.probe().await
+    }
+
+    fn govern(&self, figures: Figures) {
+        self.store.govern(figures);
     }
 
     fn on_end(&self, listener: EndListener) {

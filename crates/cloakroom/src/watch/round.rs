@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use cloakroom_core::error::EngineError;
-use cloakroom_core::store::{EndListener, EndNotice, Found, StoreError};
+use cloakroom_core::store::{EndListener, EndNotice, Found, Reason, StoreError};
 use cloakroom_core::token::Handle;
 use tokio::time::Instant;
 
@@ -58,7 +58,14 @@ impl Shared {
         let answers = all(look_ups, LOOK_UP_TIMEOUT).await;
         let mut failure = None;
         for (&handle, answer) in handles.iter().zip(answers) {
-            match self.judge(handle, answer) {
+            let judged = match self.judge(handle, answer) {
+                // Not by a clock that is off.
+                Ok(Some(end @ SessionEnd::Ended(Reason::Idle | Reason::Absolute))) => {
+                    self.compare().await.map(|_| Some(end))
+                }
+                judged => judged,
+            };
+            match judged {
                 Ok(Some(end)) => hub.end(handle, end),
                 Ok(None) => hub.verified(handle, asked),
                 Err(error) => failure = Some(error),
