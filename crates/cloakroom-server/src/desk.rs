@@ -21,13 +21,14 @@ use tower_service::Service;
 use crate::body::Stream;
 use crate::config::{Config, Enforcement};
 use crate::csrf::{Issued, Shown, Tokens, Wanted};
-use crate::edge::{Ask, Demand, plain, plain_text};
+use crate::edge::{Ask, Demand};
 use crate::forwarded::{self, Proto};
 use crate::headers;
 use crate::language::Language;
 use crate::login::{self, Door};
 use crate::obey::{self, Disobeyed};
 use crate::pages::{self, confirm};
+use crate::problem::{self, Refusal, refuse};
 use crate::protocol::commands::{self, Cause, Kind, Logout, Rejection};
 use crate::protocol::outbound::{Outbound, Who};
 use crate::routes::{Require, SessionUse, is_own};
@@ -123,7 +124,7 @@ impl Desk {
     pub async fn serve(&self, request: Request<Incoming>) -> Response<Stream> {
         // The edge puts it there; without it, nothing is known of the request.
         let Some(ask) = request.extensions().get::<Ask>().cloned() else {
-            return plain(StatusCode::INTERNAL_SERVER_ERROR);
+            return refuse(problem::Cause::Internal);
         };
         let outcome = self.serve_ask(request, &ask).await;
         outcome.unwrap_or_else(|failure| self.fail(&failure, &ask))
@@ -158,7 +159,7 @@ impl Desk {
         let request = self.demand_token(request, ask, session.as_ref()).await?;
         if own {
             let response = pages::serve(request, ask, &self.office()).await;
-            if response.status() == StatusCode::FORBIDDEN {
+            if response.extensions().get::<Refusal>().is_some_and(|it| it.cause() == problem::Cause::Stale) {
                 // A confirmation of another session's.
                 self.observe(EventKind::CsrfTokenStale, ask);
             }
@@ -219,7 +220,7 @@ impl Desk {
             Err(SessionError::NotAuthenticated | SessionError::NotRecent) => {
                 Some(self.0.door.to_login(session, ask, request))
             }
-            Err(error) => Some(error.response()),
+            Err(error) => Some(Refusal::of_session(&error)),
         }
     }
 
@@ -328,25 +329,25 @@ impl Desk {
         ask: &Ask,
         navigation: bool,
     ) -> Result<Response<Stream>, Failure> {
-        let kind = EventKind::LogoutUnconfirmed;
+        self.observe_in(EventKind::LogoutUnconfirmed, ask, Some(session));
+        if !navigation {
+            return Ok(refuse(problem::Cause::LogoutByLink));
+        }
         tracing::info!(
             target: "cloakroom::gateway",
             path = ask.target.path(),
-            event = kind.name(),
-            "a logout on a safe method is not carried out; a form that posts to the application's logout asks no question"
+            "a logout by a link waits for the user's word; a form that posts to the application's logout asks no question"
         );
-        self.observe_in(kind, ask, Some(session));
-        if !navigation {
-            return Ok(plain(StatusCode::FORBIDDEN));
-        }
         confirm::ask(session, scope, &self.office()).map_err(Failure::Session)
     }
 
     fn fail(&self, failure: &Failure, ask: &Ask) -> Response<Stream> {
-        let (status, kind) = match failure {
-            Failure::Session(error) => return error.response(),
+        let (cause, detail, kind) = match failure {
+            // What the store or the policy refuses has had its event.
+            Failure::Session(error) | Failure::Disobeyed(Disobeyed::Session(error)) => {
+                return Refusal::of_session(error);
+            }
             Failure::Upstream(error) => {
-                tracing::warn!(target: "cloakroom::gateway", %error, path = ask.target.path(), "no response");
                 let kind = match error {
                     UpstreamError::Slow(_) | UpstreamError::NoConnection(_) => EventKind::UpstreamSlow,
                     UpstreamError::Unreachable(_) | UpstreamError::Closed(_) | UpstreamError::BrokeOff(_) => {
@@ -357,28 +358,27 @@ impl Desk {
                         EventKind::RequestRefused
                     }
                 };
-                self.observe(kind, ask);
-                return plain_text(error.status(), error.text());
+                (error.into(), error.to_string(), kind)
             }
-            // What the store or the policy refuses has had its event.
-            Failure::Disobeyed(Disobeyed::Session(error)) => return error.response(),
             Failure::Disobeyed(Disobeyed::Rejected(rejection)) => {
-                tracing::error!(target: "cloakroom::gateway", %rejection, path = ask.target.path(), "command not obeyed");
-                (StatusCode::BAD_GATEWAY, EventKind::CommandRefused)
+                (problem::Cause::Command, rejection.to_string(), EventKind::CommandRefused)
             }
-            Failure::Switch => {
-                tracing::error!(target: "cloakroom::gateway", path = ask.target.path(), "a switch of protocols unasked");
-                (StatusCode::BAD_GATEWAY, EventKind::CommandRefused)
-            }
+            Failure::Switch => (problem::Cause::Switch, String::new(), EventKind::CommandRefused),
             // It has had its event.
             Failure::Token(kind) => {
-                tracing::info!(target: "cloakroom::gateway", path = ask.target.path(), event = kind.name(), "no valid form token");
-                return plain(StatusCode::FORBIDDEN);
+                return refuse(match kind {
+                    EventKind::CsrfTokenStale => problem::Cause::Stale,
+                    EventKind::CsrfTokenBeyondLimit => problem::Cause::TokenTooFar,
+                    _ => problem::Cause::Token,
+                });
             }
-            Failure::Broken(status) => (*status, EventKind::RequestRefused),
+            Failure::Broken(StatusCode::REQUEST_TIMEOUT) => {
+                (problem::Cause::Stalled, String::new(), EventKind::RequestRefused)
+            }
+            Failure::Broken(_) => (problem::Cause::Unfinished, String::new(), EventKind::RequestRefused),
         };
         self.observe(kind, ask);
-        plain(status)
+        Refusal::new(cause, detail).response()
     }
 
     fn mind_visitor(&self, headers: &mut http::HeaderMap, newcomer: Option<&Visitor>, removed: bool) {

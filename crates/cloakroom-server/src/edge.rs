@@ -9,12 +9,12 @@ use cloakroom::core::csp::Nonce;
 use cloakroom::core::csrf::VisitorCookie;
 use cloakroom::core::entropy::EntropyError;
 use cloakroom::core::origin::{
-    Field, Fields, Forgery, Judgement, Loading, Request as Judged, Site, Verdict, Why,
+    Field, Fields, Forgery, Judgement, Loading, Origin, Request as Judged, Site, Verdict, Why,
 };
 use cloakroom::{
     Activity, Event, EventKind, RequestHead, SessionLayer, SessionService, SystemClock, SystemEntropy,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tower::Layer as _;
@@ -27,9 +27,12 @@ use crate::desk::Desk;
 use crate::errand::Errand;
 use crate::forwarded::{self, TrustedProxies};
 use crate::headers::{self, Limits};
+use crate::language::Language;
+use crate::login::Door;
 use crate::open::Opened;
 use crate::pages;
 use crate::path::Normal;
+use crate::problem::{self, Asker, Cause, Refusal, refuse};
 use crate::protection::{Leave, Protection};
 use crate::routes::{Route, Routes, SessionUse, is_own};
 
@@ -89,6 +92,8 @@ struct Shared {
     trusted: TrustedProxies,
     site: Option<Site>,
     enforcement: Enforcement,
+    door: Door,
+    language: Language,
     protection: Protection,
     /// Held by each request under way, so that a shutdown can wait for all of them.
     flights: mpsc::Sender<()>,
@@ -120,6 +125,7 @@ impl Edge {
         let desk = Desk::new(&config, &sessions, tokens, Arc::clone(&opened.clock));
         let service = sessions.layer(desk);
         let protection = Protection::new(&config)?;
+        let door = Door::new(config.login_page, config.origins.clone());
         let mut origins = config.origins.into_iter();
         let csrf = config.csrf;
         let site =
@@ -132,6 +138,8 @@ impl Edge {
             trusted: config.trusted_proxies,
             site,
             enforcement: csrf.enforcement,
+            door,
+            language: config.language,
             protection,
             flights,
         };
@@ -152,14 +160,15 @@ impl Edge {
         let run = Errand::new(async move {
             let http1 = request.version() <= http::Version::HTTP_11;
             let mut leave = Leave::default();
+            let asker = Asker::of(&request, peer.ip());
             let mut response = match edge.judge(request, peer.ip(), &mut leave) {
                 Ok(request) => {
                     let Ok(response) = edge.0.service.clone().call(request).await;
                     response
                 }
-                Err(status) => {
-                    let mut refusal = plain(status);
-                    if http1 && status != StatusCode::FORBIDDEN {
+                Err(refusal) => {
+                    let mut refusal = refusal.response();
+                    if http1 && refusal.status() != StatusCode::FORBIDDEN {
                         // Where one message is not well-formed, nothing behind it on the connection is trusted.
                         refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                     }
@@ -167,6 +176,8 @@ impl Edge {
                 }
             };
             drop(flight);
+            let shared = &*edge.0;
+            problem::render(&mut response, &asker, shared.language, &shared.door, shared.own());
             edge.0.protection.apply(&mut response, &leave);
             response
         });
@@ -178,7 +189,7 @@ impl Edge {
         request: Request<Incoming>,
         peer: IpAddr,
         leave: &mut Leave,
-    ) -> Result<Request<Incoming>, StatusCode> {
+    ) -> Result<Request<Incoming>, Refusal> {
         let shared = &*self.0;
         let (mut parts, body) = request.into_parts();
         let client = forwarded::client_address(peer, &parts.headers, &shared.trusted);
@@ -188,14 +199,14 @@ impl Edge {
             let at = SystemClock.now().unwrap_or_default();
             shared.sessions.observer().observe(&Event::new(kind, Client::recognise(agent, Some(client)), at));
         };
-        let malformed = |status: StatusCode, why: &dyn std::fmt::Display| {
+        let malformed = |cause: Cause, why: &dyn std::fmt::Display| {
             tell(EventKind::RequestRefused, why);
-            status
+            Refusal::new(cause, why.to_string())
         };
         let host =
-            headers::check_request(&parts, &shared.limits).map_err(|why| malformed(why.status(), &why))?;
+            headers::check_request(&parts, &shared.limits).map_err(|why| malformed(why.into(), &why))?;
         let resolved = shared.routes.resolve(&parts.method, &parts.uri);
-        let (target, route) = resolved.map_err(|why| malformed(StatusCode::BAD_REQUEST, &why))?;
+        let (target, route) = resolved.map_err(|why| malformed(why.into(), &why))?;
         let websocket = headers::is_websocket(&parts);
         let own = is_own(&target);
         let session = !own && route.session == SessionUse::Full;
@@ -219,7 +230,12 @@ impl Edge {
                 };
                 tell(kind, &format!("a request from elsewhere: {why:?}"));
                 if refusing {
-                    return Err(StatusCode::FORBIDDEN);
+                    let cause = match why {
+                        Why::Unknown => Cause::Unproven,
+                        _ if loads => Cause::Embedded,
+                        _ => Cause::Elsewhere,
+                    };
+                    return Err(Refusal::new(cause, format!("{why:?}")));
                 }
                 Demand::None
             }
@@ -228,7 +244,7 @@ impl Edge {
             let nonce = Nonce::draw(&SystemEntropy);
             leave.nonce = Some(nonce.map_err(|_| {
                 tell(EventKind::SetupFailed, &"no randomness is to be had");
-                StatusCode::SERVICE_UNAVAILABLE
+                Refusal::new(Cause::Setup, "no randomness is to be had")
             })?);
         } else if !own {
             leave.resource = route.resource;
@@ -270,6 +286,12 @@ impl Edge {
     }
 }
 
+impl Shared {
+    fn own(&self) -> Option<&Origin> {
+        self.site.as_ref().map(Site::own)
+    }
+}
+
 /// What holds for a path: the gateway's own pages are not for other sites. Reports are taken from anybody, by browsers that have
 /// no token to send: they concern no session.
 fn rules(own: bool, target: &Normal, route: &Route) -> (Forgery, Loading) {
@@ -280,34 +302,9 @@ fn rules(own: bool, target: &Normal, route: &Route) -> (Forgery, Loading) {
     }
 }
 
-/// A refusal in one sentence that reveals nothing.
+/// A refusal of which only the status is known, in one sentence that reveals nothing. The edge puts it into better words.
 pub fn plain(status: StatusCode) -> Response<Stream> {
-    let text = match status {
-        StatusCode::BAD_REQUEST => "This request cannot be understood.\n",
-        StatusCode::UNAUTHORIZED => "Please sign in.\n",
-        StatusCode::FORBIDDEN => "This request was refused.\n",
-        StatusCode::NOT_FOUND => "There is no such page.\n",
-        StatusCode::METHOD_NOT_ALLOWED => "This page does not take such requests.\n",
-        StatusCode::REQUEST_TIMEOUT => "This request was not finished.\n",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "This is not what is taken here.\n",
-        StatusCode::TOO_MANY_REQUESTS => "There were too many such requests.\n",
-        StatusCode::SERVICE_UNAVAILABLE => "Please try again in a moment.\n",
-        StatusCode::PAYLOAD_TOO_LARGE
-        | StatusCode::URI_TOO_LONG
-        | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "This request is too large.\n",
-        StatusCode::BAD_GATEWAY => "The application gave an answer that cannot be passed on.\n",
-        _ => "Something went wrong.\n",
-    };
-    plain_text(status, text)
-}
-
-/// A refusal in a text of one's own.
-pub fn plain_text(status: StatusCode, text: &'static str) -> Response<Stream> {
-    let mut response = Response::new(Stream::from(text));
+    let mut response = refuse(Cause::of_status(status));
     *response.status_mut() = status;
-    let fields: &mut HeaderMap = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -25,6 +25,7 @@ pub mod open;
 pub mod pages;
 pub mod path;
 mod pool;
+pub mod problem;
 pub mod protection;
 pub mod protocol;
 pub mod routes;

@@ -5,8 +5,9 @@ use cloakroom::{Reason, Session};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 
 use crate::body::Stream;
-use crate::edge::{Ask, plain};
+use crate::edge::Ask;
 use crate::path;
+use crate::problem::{Cause, refuse};
 
 /// Knows where the login page is, and which pages are the site's own.
 #[derive(Debug)]
@@ -29,9 +30,9 @@ impl Door {
     /// Sends a browser to the login page, with the way back and, if its session ended by time or from elsewhere, word of that.
     /// Anything that is not a browser on its way to a page gets 401.
     pub fn to_login<B>(&self, session: &Session, ask: &Ask, request: &Request<B>) -> Response<Stream> {
-        let mut response = plain(StatusCode::UNAUTHORIZED);
         if !is_navigation(request.headers()) {
-            return response;
+            let again = session.subject().is_some();
+            return refuse(if again { Cause::SignInAgain } else { Cause::SignIn });
         }
         let mut location = self.login_page.clone();
         location.push_str("?return=");
@@ -48,11 +49,10 @@ impl Door {
         if session.subject().is_some() {
             location.push_str("&recent=1");
         }
-        if let Ok(location) = HeaderValue::from_str(&location) {
-            response = Response::new(Stream::default());
-            *response.status_mut() = StatusCode::SEE_OTHER;
-            response.headers_mut().insert(header::LOCATION, location);
-        }
+        let Ok(location) = HeaderValue::from_str(&location) else { return refuse(Cause::SignIn) };
+        let mut response = Response::new(Stream::default());
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        response.headers_mut().insert(header::LOCATION, location);
         response
     }
 

@@ -68,26 +68,6 @@ impl UpstreamError {
             Self::Unfinished | Self::Target => StatusCode::BAD_REQUEST,
         }
     }
-
-    /// What the client is told: which of the two is at fault and what to do, and nothing of what is behind the gateway.
-    pub const fn text(&self) -> &'static str {
-        match self {
-            Self::Unreachable(_) | Self::NoConnection(_) => {
-                "The application is not answering. Please try again in a moment.\n"
-            }
-            Self::Closed(_) | Self::BrokeOff(_) => {
-                "The application broke off before it had answered. Whether it has done what was asked is not known.\n"
-            }
-            Self::Malformed(_) | Self::HeadTooLarge => {
-                "The application gave an answer that cannot be passed on. Trying again will hardly help.\n"
-            }
-            Self::Slow(_) => {
-                "The application is taking too long. Whether it will do what was asked is not known.\n"
-            }
-            Self::Stalled => "This request was not finished in time. Please try again.\n",
-            Self::Unfinished | Self::Target => "This request cannot be understood.\n",
-        }
-    }
 }
 
 impl Upstream {

@@ -79,6 +79,24 @@ pub enum SessionError {
     NoLayer,
 }
 
+/// In the extensions of a response that says a [`SessionError`]: for a layer outside that shows a page of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionRefused {
+    /// Somebody has to log in.
+    NotAuthenticated,
+    /// Whoever is logged in has to authenticate again.
+    NotRecent,
+    /// The subject has as many sessions as the policy allows.
+    CapReached,
+    /// What the request began was overtaken by the end of its session, or of all.
+    Overtaken,
+    /// Store, clock or randomness failed: nothing is known of the session. It may help to ask again.
+    Unavailable,
+    /// A mistake in the application.
+    Mistake,
+}
+
 impl SessionError {
     /// Whose fault it is.
     pub const fn fault(&self) -> Fault {
@@ -148,9 +166,21 @@ impl SessionError {
         response
     }
 
+    fn refused(&self) -> SessionRefused {
+        match self.status() {
+            StatusCode::UNAUTHORIZED => SessionRefused::NotAuthenticated,
+            StatusCode::FORBIDDEN if matches!(self, Self::NotRecent) => SessionRefused::NotRecent,
+            StatusCode::FORBIDDEN => SessionRefused::CapReached,
+            StatusCode::CONFLICT => SessionRefused::Overtaken,
+            StatusCode::SERVICE_UNAVAILABLE => SessionRefused::Unavailable,
+            _ => SessionRefused::Mistake,
+        }
+    }
+
     /// Sets status and header fields of a response that says this error.
     pub(crate) fn mark<B>(&self, response: &mut Response<B>) {
         *response.status_mut() = self.status();
+        response.extensions_mut().insert(self.refused());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -50,7 +50,7 @@ pub use cloakroom_core::token::Handle;
 pub use self::admin::Sessions;
 pub use self::clocks::NotReady;
 pub use self::csrf::{Csrf, CsrfBody, CsrfFuture, CsrfRefused, CsrfService, CsrfToken, ProtectedLayer};
-pub use self::error::SessionError;
+pub use self::error::{SessionError, SessionRefused};
 #[cfg(feature = "axum")]
 pub use self::extract::{Authenticated, RecentLogin};
 pub use self::fields::{PreparedSecurityHeaders, add_security_headers, add_vary};

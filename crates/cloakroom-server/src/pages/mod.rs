@@ -11,17 +11,18 @@ use cloakroom::core::csrf_form::Search;
 use cloakroom::{
     CspReports, Handle, REPORT_BODY_MAX, Session, SessionError, SessionInfo, SignedOut, SystemClock,
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use crate::body::Stream;
 use crate::csrf::Tokens;
-use crate::edge::{Ask, plain};
+use crate::edge::Ask;
 use crate::form::Form;
 use crate::language::{Language, Words};
 use crate::login::Door;
 use crate::obey;
+use crate::problem::{Cause, Refusal, refuse};
 use crate::protocol::commands::Logout;
 
 /// The page of a user's own sessions.
@@ -98,17 +99,17 @@ pub async fn serve(request: Request<Stream>, ask: &Ask, office: &Office<'_>) -> 
         {
             let session = match Session::load(request.extensions()).await {
                 Ok(session) => session,
-                Err(error) => return error.response(),
+                Err(error) => return Refusal::of_session(&error),
             };
             match act(&session, path, request, ask, office).await {
                 Ok(response) => response,
-                Err(error) => error.response(),
+                Err(error) => Refusal::of_session(&error),
             }
         }
         SESSIONS | SIGNED_OUT | "/.cloakroom/sessions/end" | "/.cloakroom/sessions/end-others" | LOGOUT => {
-            plain(StatusCode::METHOD_NOT_ALLOWED)
+            refuse(Cause::Method)
         }
-        _ => plain(StatusCode::NOT_FOUND),
+        _ => refuse(Cause::NotFound),
     }
 }
 
@@ -148,7 +149,7 @@ async fn act(
         session.log_out_others().await?;
         return Ok(see(SESSIONS));
     }
-    let Some(handle) = read_handle(request).await else { return Ok(plain(StatusCode::BAD_REQUEST)) };
+    let Some(handle) = read_handle(request).await else { return Ok(refuse(Cause::Malformed)) };
     let own = session.handle() == Some(handle);
     session.end(handle).await?;
     Ok(see(if own { SIGNED_OUT } else { SESSIONS }))
@@ -161,7 +162,7 @@ async fn log_out(session: &Session, request: Request<Stream>) -> Result<Response
         Some(_) if session.subject().is_none() => Logout::This,
         Some(value) => match confirm::read(session, &value) {
             Some(scope) => scope,
-            None => return Ok(plain(StatusCode::FORBIDDEN)),
+            None => return Ok(refuse(Cause::Stale)),
         },
         None => Logout::This,
     };
@@ -183,7 +184,7 @@ async fn signed_out(extensions: &http::Extensions, office: &Office<'_>) -> Respo
     };
     match page.await {
         Ok(page) => page.map_or_else(|_| internal(), html),
-        Err(error) => error.response(),
+        Err(error) => Refusal::of_session(&error),
     }
 }
 
@@ -201,7 +202,7 @@ async fn read_field(request: Request<Stream>, name: &str) -> Option<Vec<u8>> {
 /// Takes a browser's report of what the content security policy refused. Concerns no session.
 pub async fn report(request: Request<Incoming>, client: &Client, reports: &CspReports) -> Response<Stream> {
     if request.method() != Method::POST {
-        return plain(StatusCode::METHOD_NOT_ALLOWED);
+        return refuse(Cause::Method);
     }
     let mut kinds = request.headers().get_all(header::CONTENT_TYPE).iter();
     let kind = kinds.next().filter(|_| kinds.next().is_none()).map(HeaderValue::as_bytes);
@@ -217,7 +218,7 @@ pub async fn report(request: Request<Incoming>, client: &Client, reports: &CspRe
         }
     };
     if status != StatusCode::NO_CONTENT {
-        return plain(status);
+        return refuse(Cause::of_status(status));
     }
     let mut response = Response::new(Stream::default());
     *response.status_mut() = status;
@@ -239,7 +240,7 @@ fn lines(sessions: Vec<SessionInfo>, language: Language) -> Result<Vec<Line>, Se
 }
 
 fn internal() -> Response<Stream> {
-    plain(StatusCode::INTERNAL_SERVER_ERROR)
+    refuse(Cause::Internal)
 }
 
 fn see(path: &str) -> Response<Stream> {
@@ -253,17 +254,18 @@ fn see(path: &str) -> Response<Stream> {
 
 fn html(page: String) -> Response<Stream> {
     let mut response = Response::new(Stream::from(page));
-    let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    as_page(response.headers_mut(), "text/html; charset=utf-8");
+    response
+}
+
+/// The header fields of what the gateway says itself: it loads its own style, and nothing frames it.
+pub(crate) fn as_page(fields: &mut HeaderMap, kind: &'static str) {
+    const POLICY: &str =
+        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    fields.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-        ),
-    );
-    response
+    fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
 }
 
 fn style() -> Response<Stream> {
