@@ -10,7 +10,8 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::routing::{get, post};
 use cloakroom::{
-    Csrf, CsrfBody, CsrfRefused, CsrfToken, MemoryStore, ProtectedLayer, Session, SessionError, SessionLayer,
+    Csrf, CsrfBody, CsrfRefused, CsrfToken, MemoryStore, Mode, ProtectedLayer, Session, SessionError,
+    SessionLayer,
 };
 use cloakroom_testkit::block_on;
 use http::{Request, Response, StatusCode, header};
@@ -171,4 +172,18 @@ fn a_request_whose_token_was_looked_for_goes_to_the_service_that_is_ready() {
     let request = Request::builder().method("POST").uri("/").header("content-type", FORM);
     let request = request.header("cookie", "__Host-Http-sid=x").body(Body::from("a=1")).unwrap();
     assert_eq!(block_on(service.oneshot(request)).unwrap().status(), StatusCode::OK);
+}
+
+#[test]
+fn a_token_in_the_form_counts_beside_a_header_field_with_something_of_another_shape() {
+    let form = async |token: CsrfToken| token.expose().to_owned();
+    let app =
+        Router::new().route("/", get(form).post("in")).layer(layer(|csrf| csrf.mode(Mode::VerdictAndToken)));
+    let page = ask(&app, "GET", "/", &[], "");
+    let cookie = page.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let token = block_on(axum::body::to_bytes(page.into_body(), 1 << 10)).unwrap();
+    let form: &'static str = format!("cloakroom_csrf={}", str::from_utf8(&token).unwrap()).leak();
+    let fields = [("cookie", cookie.as_str()), ("content-type", FORM), ("x-cloakroom-csrf", "another's")];
+    assert_eq!(ask(&app, "POST", "/", &fields, form).status(), StatusCode::OK);
+    assert_eq!(ask(&app, "POST", "/", &fields, "a=1").status(), StatusCode::FORBIDDEN);
 }
