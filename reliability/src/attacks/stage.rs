@@ -144,7 +144,7 @@ async fn serve(listener: TcpListener, workers: Arc<Semaphore>, connections: Arc<
         connections.most.fetch_max(open, Ordering::Relaxed);
         tokio::spawn(async move {
             let worker = workers.acquire().await;
-            answer(stream).await;
+            Box::pin(answer(stream)).await;
             drop(worker);
             connections.open.fetch_sub(1, Ordering::Relaxed);
         });

@@ -35,8 +35,9 @@ fn main() -> ExitCode {
         Some("all") => {
             for name in NAMES {
                 // A process each, because the peak of memory is a process's.
-                let run = std::env::current_exe()
-                    .and_then(|program| Command::new(program).arg(name).args(&arguments[1..]).status());
+                let run = std::env::current_exe().and_then(|program| {
+                    Command::new(program).arg(name).args(arguments.iter().skip(1)).status()
+                });
                 if !run.is_ok_and(|status| status.success()) {
                     return ExitCode::from(2);
                 }

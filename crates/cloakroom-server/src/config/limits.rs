@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_setting_that_was_renamed_is_refused_by_its_new_name() {
         let mut check = Check::default();
-        drop(Raw::parse("[limits]\nshutdown_timeout = \"9s\"").unwrap().limits.check(&mut check));
+        let _ = Raw::parse("[limits]\nshutdown_timeout = \"9s\"").unwrap().limits.check(&mut check);
         let said: Vec<String> = check.0.iter().map(ToString::to_string).collect();
         assert!(said.len() == 1 && said[0].contains("shutdown.timeout"), "{said:?}");
     }
