@@ -85,9 +85,11 @@ fn unescape(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// Whether the application was told of a session. A token for its forms it is told in any case.
+/// Whether the application was told of a session. A token for its forms it is told in any case, and shortly after the end of a
+/// session that nothing can be kept.
 pub(crate) fn of_a_session(told: &str) -> bool {
-    let ours = |line: &str| line.starts_with("session-") && !line.starts_with("session-csrf-token: ");
+    let none = ["session-csrf-token: ", "session-read-only: "];
+    let ours = |line: &str| line.starts_with("session-") && !none.iter().any(|none| line.starts_with(none));
     told.lines().any(ours)
 }
 
