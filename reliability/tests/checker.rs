@@ -56,6 +56,10 @@ fn remove_all() -> Call {
     Call::RemoveAll { subject: ALICE.to_owned(), keep: None, reason: Reason::RevokedAll, now: at(10) }
 }
 
+fn present(number: u8) -> Call {
+    Call::Touch { handle: handle(number), seen: at(5) }
+}
+
 fn admitted() -> Answer {
     Answer::Inserted { evicted: Vec::new() }
 }
@@ -169,14 +173,19 @@ fn a_cap_that_is_overrun_is_refused() {
     // Nor may one be refused while there is room.
     tells_apart(
         vec![(2, 3, second.clone(), Answer::CapReached)],
-        vec![(2, 3, second, admitted()), (4, 5, third, Answer::CapReached)],
+        vec![
+            (2, 3, second, admitted()),
+            (4, 5, present(1), Answer::Touched),
+            (6, 7, present(2), Answer::Touched),
+            (8, 9, third, Answer::CapReached),
+        ],
     );
 }
 
 #[test]
 fn an_eviction_of_the_wrong_session_is_refused() {
     let cap = Capped::EvictOldest(2);
-    let touched = || (2, 3, Call::Touch { handle: handle(1), seen: at(5) }, Answer::Touched);
+    let touched = || (2, 3, present(1), Answer::Touched);
     let second = || (4, 5, insert(2, Since::Epoch(0), cap), admitted());
     let third = |victim| {
         let evicted = vec![handle(victim)];

@@ -51,7 +51,8 @@ pub(crate) struct Sql {
     pub(crate) bury: String,
     pub(crate) notify: &'static str,
     pub(crate) epoch: String,
-    pub(crate) set_epoch: String,
+    pub(crate) raise_epoch: String,
+    pub(crate) first_epoch: String,
     pub(crate) due: String,
     pub(crate) put_off: String,
     pub(crate) old_tombstones: String,
@@ -125,10 +126,9 @@ impl Sql {
             ),
             notify: "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
             epoch: format!("SELECT epoch, at FROM {s}.epochs WHERE subject = $1"),
-            set_epoch: format!(
-                "INSERT INTO {s}.epochs (subject, epoch, at) VALUES ($1, $2, $3)
-                 ON CONFLICT (subject) DO UPDATE SET epoch = excluded.epoch, at = excluded.at"
-            ),
+            // Under the subject's lock: one of the two writes, and nobody comes in between.
+            raise_epoch: format!("UPDATE {s}.epochs SET epoch = $2, at = $3 WHERE subject = $1"),
+            first_epoch: format!("INSERT INTO {s}.epochs (subject, epoch, at) VALUES ($1, $2, $3)"),
             due: format!(
                 "SELECT handle, seen, idle_ms, absolute FROM {s}.sessions
                  WHERE NOT ended AND check_at <= $1 ORDER BY check_at LIMIT $2 FOR UPDATE SKIP LOCKED"
@@ -256,7 +256,7 @@ mod tests {
             let sorts = plan.contains("Sort");
             assert!(!sorts || !ordered.contains(&statement), "{statement}\n{plan}");
         }
-        for statement in [&sql.insert, &sql.set_epoch, &sql.note_pepper, &sql.peppers] {
+        for statement in [&sql.insert, &sql.raise_epoch, &sql.first_epoch, &sql.note_pepper, &sql.peppers] {
             plan(server, statement);
         }
     }

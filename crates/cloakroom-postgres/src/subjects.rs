@@ -125,8 +125,8 @@ pub(crate) async fn remove_all(
     now: Timestamp,
 ) -> Outcome<RemovedAll> {
     prepare_burial(client, sql).await?;
-    let set_epoch = client.prepare_cached(&sql.set_epoch).await?;
-    for text in [&sql.epoch, &sql.lock_subject] {
+    let raise = client.prepare_cached(&sql.raise_epoch).await?;
+    for text in [&sql.epoch, &sql.lock_subject, &sql.first_epoch] {
         client.prepare_cached(text).await?;
     }
     let transaction = Transaction::of(client);
@@ -142,7 +142,11 @@ pub(crate) async fn remove_all(
     // The later time stays if this clock is behind: it decides which logins arrived too early.
     let at = last.map_or(now, |(_, at)| at.max(now));
     let values = (subject.as_str().as_bytes(), epoch.number().cast_signed(), time_in(at));
-    client.execute(&set_epoch, &[&values.0, &values.1, &values.2]).await?;
+    // Nobody else inserts under the lock. A sweep may have forgotten the row since it was read.
+    if client.execute(&raise, &[&values.0, &values.1, &values.2]).await? == 0 {
+        let first = client.prepare_cached(&sql.first_epoch).await?;
+        client.execute(&first, &[&values.0, &values.1, &values.2]).await?;
+    }
     let mut ended = Vec::new();
     while let Some(&(last, _)) = batch.last() {
         let full = batch.len() == BATCH;

@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use cloakroom_core::record::Record;
+use cloakroom_core::record::{Record, Version};
 use cloakroom_core::store::{
     Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, Replaced, Since, Store, StoreErrorKind,
     Sweep,
@@ -54,6 +54,8 @@ fn r069_a_cap_is_exact_whatever_isolation_level_the_role_has_by_default() {
                 .into_iter()
                 .map(|record| {
                     let store = store.clone();
+                    // In use, or the next login would take its place.
+                    let record = record.replacing(Version::from_number(0), NOW.plus(Duration::from_secs(1)));
                     tokio::spawn(async move { store.insert(record, capped(5, AtCap::Deny)).await.unwrap() })
                 })
                 .collect();

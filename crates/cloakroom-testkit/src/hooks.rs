@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
@@ -69,6 +70,12 @@ pub trait Hook: Send + Sync + 'static {
     fn govern(&self, figures: Figures) {
         let _ = figures;
     }
+
+    /// Whether neither of the two ever waits, so that [`Store::find_at_once`] can be passed on. Where they may, which is the default,
+    /// nothing is answered at once.
+    fn never_waits(&self) -> bool {
+        false
+    }
 }
 
 /// A store that passes every call on, with a [`Hook`] around it.
@@ -123,6 +130,14 @@ impl<S, H: Hook> Hooked<S, H> {
     }
 }
 
+/// What a future answers that never waits.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
+}
+
 impl<S, H> Clone for Hooked<S, H> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -138,6 +153,15 @@ impl<S: fmt::Debug, H: fmt::Debug> fmt::Debug for Hooked<S, H> {
 impl<S: Store, H: Hook> Store for Hooked<S, H> {
     async fn find(&self, handle: Handle) -> Result<Found, StoreError> {
         self.around(Operation::Find, || self.inner().find(handle)).await
+    }
+
+    // A call like any other, if the store answers; if it does not, its caller goes on to ask `find`.
+    fn find_at_once(&self, handle: Handle) -> Option<Result<Found, StoreError>> {
+        if !self.hook().never_waits() {
+            return None;
+        }
+        let answer = self.inner().find_at_once(handle)?;
+        at_once(self.around(Operation::Find, || std::future::ready(answer)))
     }
 
     async fn insert(&self, record: Record, admission: Admission) -> Result<Inserted, StoreError> {
@@ -277,6 +301,10 @@ impl Hook for Counter {
     async fn after(&self, _: Call) -> Result<(), StoreError> {
         Ok(())
     }
+
+    fn never_waits(&self) -> bool {
+        true
+    }
 }
 
 /// When a call fails.
@@ -365,6 +393,10 @@ impl Hook for Failures {
 
     async fn after(&self, call: Call) -> Result<(), StoreError> {
         self.check(call, Moment::After)
+    }
+
+    fn never_waits(&self) -> bool {
+        true
     }
 }
 

@@ -14,6 +14,7 @@ fn right() -> Model {
 }
 
 store_suite!(a_store_that_is_right, Opened::new(right()));
+store_suite!(a_store_in_wrappers_that_never_wait, Opened::new(Counting::new(Failing::new(right()))));
 store_suite!(a_store_in_wrappers, Opened::new(Counting::new(Yielding::both(Failing::new(right())))));
 
 type Check = fn(&Opened<Model>);
@@ -53,6 +54,9 @@ fn every_mistake_is_caught_by_the_check_that_is_there_for_it() {
         EpochComesBack(1) => a_sweep_forgets_epochs_after_their_time_and_not_before;
         EpochIsRaisedApart(13) => r069_no_login_survives_an_end_of_all_sessions_that_it_races;
         CapIsIgnored(1) => r069_a_cap_that_denies_refuses_one_login_more;
+        DenyDeniesAlways(1) => r069_a_cap_that_denies_lets_sessions_never_presented_make_room;
+        DenyEvictsPresented(1) => r069_a_cap_that_denies_refuses_one_login_more;
+        DenyCountsPresentedOnly(1) => r069_a_cap_that_denies_lets_sessions_never_presented_make_room;
         CapCountsExpired(1) => r069_expired_sessions_do_not_count_under_a_cap;
         CapIgnoresTouches(1) => r069_expired_sessions_do_not_count_under_a_cap;
         CapCountsAnonymous(1) => anonymous_sessions_ignore_caps;
@@ -69,6 +73,14 @@ fn every_mistake_is_caught_by_the_check_that_is_there_for_it() {
         RemoveAllKeepsNothing(1) => r057_ending_all_others_keeps_the_one_named;
         RemoveAllEndsTheKept(1) => r057_ending_all_others_keeps_the_one_named;
         RemoveAllAnswersWithNothing(1) => r058_ending_all_sessions_ends_exactly_those_of_the_subject;
+        AtOnceMissesRemovals(1) => r054_a_removal_leaves_a_tombstone_of_the_latest_record;
+        AtOnceMissesRemovals(4) => r060_a_removal_wins_against_writes_that_race_it;
+        AtOnceMissesReplaces(1) => a_replace_of_the_expected_version_stores_the_next;
+        AtOnceMissesTouches(1) => a_touch_moves_activity_forward_only_and_leaves_the_version;
+        AtOnceMissesEvictions(1) => r069_a_cap_that_evicts_the_oldest_ends_the_one_created_first;
+        AtOnceMissesEndsOfAll(1) => r058_ending_all_sessions_ends_exactly_those_of_the_subject;
+        AtOnceMissesSweeps(1) => r047_a_sweep_ends_expired_sessions_with_reason_and_deadline;
+        AtOnceHidesEnded(1) => r054_a_removal_leaves_a_tombstone_of_the_latest_record;
         FindHidesExpired(1) => r047_an_expired_session_is_found_until_it_is_swept;
         SweepIgnoresTouches(1) => a_sweep_spares_a_session_that_was_touched_and_comes_back_later;
         SweepIgnoresTheBatch(1) => a_sweep_takes_no_more_than_its_batch_and_says_when_there_is_more;

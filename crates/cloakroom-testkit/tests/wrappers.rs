@@ -110,6 +110,26 @@ fn a_store_that_is_down_fails_every_call_until_it_is_healed() {
     });
 }
 
+/// The layer asks a store that answers at once in this way, so a wrapper that did not count or fail it would test nothing.
+#[test]
+fn a_look_up_at_once_passes_the_hooks_like_any_other() {
+    let store = Counting::new(Failing::new(model()));
+    let record = record();
+    block_on(store.insert(record.clone(), admission())).unwrap();
+    let found = || store.find_at_once(record.handle()).map(|answer| answer.map_err(|error| error.kind()));
+    assert_eq!(found(), Some(Ok(Found::Live(record.clone()))));
+    for moment in [Moment::Before, Moment::After] {
+        store.inner().fail_nth(1, moment);
+        assert_eq!(found(), Some(Err(StoreErrorKind::Unavailable)), "{moment:?}");
+        assert_eq!(found(), Some(Ok(Found::Live(record.clone()))));
+    }
+    assert_eq!(store.take().of(Operation::Find), 5);
+    // One that lets others go first cannot answer at once; then it counts as no call.
+    let store = Counting::new(Yielding::new(model()));
+    assert!(store.find_at_once(record.handle()).is_none());
+    assert_eq!(store.take().total(), 0);
+}
+
 struct Wakes(AtomicUsize);
 
 impl Wake for Wakes {

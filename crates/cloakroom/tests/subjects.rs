@@ -36,6 +36,7 @@ on_both_stores! {
     a_requests_own_ending_of_all_renews_its_login
     r069_a_cap_that_denies_refuses_the_login_and_says_so
     r069_a_cap_that_evicts_ends_the_oldest
+    r069_who_lost_the_answer_to_a_login_is_not_locked_out_by_a_cap_that_denies
     r069_a_login_refused_by_the_cap_has_still_ended_the_presented_session
     r056_disabling_an_account_ends_its_sessions
     r047_the_sweep_ends_what_has_expired_with_one_event_each
@@ -161,11 +162,26 @@ fn a_requests_own_ending_of_all_renews_its_login(store: impl BySubject + Sweep) 
 fn r069_a_cap_that_denies_refuses_the_login_and_says_so(store: impl BySubject + Sweep) {
     let world = World::with(store, |builder| builder.policy(Policy::default().max_sessions(2, AtCap::Deny)));
     let mut clients = [world.client(), world.client(), world.client()];
-    let statuses = [0, 1, 2].map(|index| clients[index].ask("/log-in/alice").status);
+    let statuses = [0, 1, 2].map(|index| {
+        let status = clients[index].ask("/log-in/alice").status;
+        clients[index].ask("/who");
+        status
+    });
     assert_eq!(statuses, [StatusCode::OK, StatusCode::OK, StatusCode::FORBIDDEN]);
     assert!(world.log.names().contains(&"excess_sessions_exceeded"));
     clients[0].ask("/log-out");
     assert_eq!(clients[2].ask("/log-in/alice").status, StatusCode::OK);
+}
+
+fn r069_who_lost_the_answer_to_a_login_is_not_locked_out_by_a_cap_that_denies(store: impl BySubject + Sweep) {
+    let world = World::with(store, |builder| builder.policy(Policy::default().max_sessions(1, AtCap::Deny)));
+    let (lost, mut again) = (world.client(), world.client());
+    assert_eq!(lost.ask_and_lose("/log-in/alice").status, StatusCode::OK);
+    assert_eq!(again.ask("/log-in/alice").status, StatusCode::OK);
+    assert_eq!(again.ask("/who").who().0, "alice");
+    // It is in use from now on.
+    assert_eq!(world.client().ask("/log-in/alice").status, StatusCode::FORBIDDEN);
+    assert_eq!(again.ask("/who").who().0, "alice");
 }
 
 fn r069_a_cap_that_evicts_ends_the_oldest(store: impl BySubject + Sweep) {
@@ -186,6 +202,7 @@ fn r069_a_login_refused_by_the_cap_has_still_ended_the_presented_session(store: 
     let world = World::with(store, |builder| builder.policy(Policy::default().max_sessions(1, AtCap::Deny)));
     let (mut alice, mut bob) = (world.client(), world.client());
     alice.ask("/log-in/alice");
+    alice.ask("/who");
     bob.ask("/log-in/bob");
     let old = bob.clone();
     assert_eq!(bob.ask("/log-in/alice").status, StatusCode::FORBIDDEN);

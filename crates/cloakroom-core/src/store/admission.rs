@@ -39,7 +39,8 @@ pub enum Since {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtCap {
-    /// Refuse the login.
+    /// Refuse the login, unless a session whose token was never presented can make room: who lost the answer to a login is not
+    /// locked out by a session that nobody holds.
     Deny,
     /// End the session that was created first.
     EvictOldest,
@@ -72,7 +73,8 @@ impl Admission {
     ///
     /// `live` holds the sessions that have not expired at [`Admission::now`]: handle, creation, last
     /// activity. Returns `None` if the login must be refused. Sessions whose token was never
-    /// presented go first; ties are broken by handle, so that all stores choose alike.
+    /// presented go first, and under [`AtCap::Deny`] nobody else does; ties are broken by handle, so that all stores choose alike.
+    /// Until they go they count, so that logins whose tokens are thrown away are no way past the cap.
     pub fn make_room(&self, live: &mut [(Handle, Timestamp, Timestamp)]) -> Option<Vec<Handle>> {
         let Some(cap) = self.cap else { return Some(Vec::new()) };
         let room = usize::try_from(cap.max.max(1)).unwrap_or(usize::MAX);
@@ -80,14 +82,14 @@ impl Admission {
         if surplus == 0 {
             return Some(Vec::new());
         }
-        match cap.at_cap {
-            AtCap::Deny => return None,
-            AtCap::EvictOldest => {
-                live.sort_by_key(|&(handle, created, seen)| (seen > created, created, handle));
-            }
-            AtCap::EvictIdle => {
-                live.sort_by_key(|&(handle, created, seen)| (seen > created, seen, handle));
-            }
+        let presented = |created, seen| seen > created;
+        live.sort_by_key(|&(handle, created, seen)| {
+            let order = if cap.at_cap == AtCap::EvictIdle { seen } else { created };
+            (presented(created, seen), order, handle)
+        });
+        let mut victims = live.iter().take(surplus);
+        if cap.at_cap == AtCap::Deny && victims.any(|&(_, created, seen)| presented(created, seen)) {
+            return None;
         }
         Some(live.iter().take(surplus).map(|&(handle, ..)| handle).collect())
     }

@@ -40,11 +40,8 @@ if index then
     end
     local surplus = #live + 1 - max
     if surplus > 0 then
-      if at_cap == 'deny' then
-        return { 'full' }
-      end
       -- The same order as Admission::make_room.
-      local time = at_cap == 'oldest' and 'created' or 'seen'
+      local time = at_cap == 'idle' and 'seen' or 'created'
       table.sort(live, function(a, b)
         local a_used, b_used = a.seen > a.created, b.seen > b.created
         if a_used ~= b_used then
@@ -56,6 +53,9 @@ if index then
         return less(a.handle, b.handle)
       end)
       for i = 1, math.min(surplus, #live) do
+        if at_cap == 'deny' and live[i].seen > live[i].created then
+          return { 'full' }
+        end
         victims[i] = live[i].handle
       end
     end

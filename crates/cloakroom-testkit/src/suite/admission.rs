@@ -88,7 +88,7 @@ pub fn a_refused_login_evicts_nobody<F: Fixture>(fixture: &F) {
 pub fn r069_a_cap_that_denies_refuses_one_login_more<F: Fixture>(fixture: &F) {
     fixture.run(async {
         let (store, maker, alice) = (fixture.store(), Maker::new(line!()), subject("alice"));
-        let records: Vec<_> = (0..4).map(|secs| maker.session(Some(&alice), at(secs))).collect();
+        let records: Vec<_> = (0..4).map(|secs| maker.presented(&alice, at(secs))).collect();
         let cap = capped(at(10), 3, AtCap::Deny);
         for record in &records[..3] {
             assert_eq!(insert(store, record, cap).await, admitted());
@@ -100,6 +100,40 @@ pub fn r069_a_cap_that_denies_refuses_one_login_more<F: Fixture>(fixture: &F) {
         assert_eq!(insert(store, &maker.session(Some(&subject("bob")), at(4)), cap).await, admitted());
         store.remove(records[0].handle(), Reason::LoggedOut, at(11)).await.expect("remove");
         assert_eq!(insert(store, &records[3], cap).await, admitted());
+    });
+}
+
+/// Under a cap that denies, the oldest session whose token was never presented makes room; until then it counts.
+pub fn r069_a_cap_that_denies_lets_sessions_never_presented_make_room<F: Fixture>(fixture: &F) {
+    fixture.run(async {
+        let (store, maker, alice) = (fixture.store(), Maker::new(line!()), subject("alice"));
+        let cap = |max| capped(at(10), max, AtCap::Deny);
+        let used = maker.presented(&alice, at(0));
+        let [younger, older, new] = [5, 4, 9].map(|secs| maker.session(Some(&alice), at(secs)));
+        for record in [&used, &younger, &older] {
+            put(store, record).await;
+        }
+        let answer = insert(store, &new, cap(3)).await;
+        assert_eq!(answer, Inserted::Inserted { evicted: vec![older.handle()] });
+        assert_ended(store, &older, Reason::Evicted, at(10)).await;
+        assert_eq!(listed(store, &alice).await, sorted(&[&used, &younger, &new]));
+
+        // All the room that is missing, or none.
+        let late = maker.session(Some(&alice), at(9));
+        assert_eq!(insert(store, &late, cap(1)).await, Inserted::CapReached);
+        assert_eq!(listed(store, &alice).await, sorted(&[&used, &younger, &new]));
+
+        // A thousand tokens that are thrown away are no way past the cap, and never cost a session that is used.
+        for _ in 0..1000 {
+            let unused = maker.session(Some(&alice), at(9));
+            assert!(matches!(insert(store, &unused, cap(2)).await, Inserted::Inserted { .. }));
+        }
+        let left = listed(store, &alice).await;
+        assert!(left.len() == 2 && left.contains(&used.handle()), "{} sessions are left", left.len());
+        for handle in left {
+            store.touch(handle, at(11)).await.expect("touch");
+        }
+        assert_eq!(insert(store, &late, cap(2)).await, Inserted::CapReached);
     });
 }
 

@@ -119,6 +119,7 @@ pub fn limits_beyond_the_end_of_time_never_pass<F: Fixture>(fixture: &F) {
         let report = store.sweep(far, sweeping::limits(10)).await.expect("sweep");
         assert_eq!(report.swept, []);
         assert_live(store, &record).await;
+        store.touch(record.handle(), at(1)).await.expect("touch");
         // It counts under a cap, too.
         let second = maker.session(Some(&alice), far);
         let answer = store.insert(second, capped(far, 1, AtCap::Deny)).await.expect("insert");

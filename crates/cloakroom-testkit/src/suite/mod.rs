@@ -174,6 +174,7 @@ macro_rules! __each_check {
             an_epoch_concerns_its_subject_only
             a_refused_login_evicts_nobody
             r069_a_cap_that_denies_refuses_one_login_more
+            r069_a_cap_that_denies_lets_sessions_never_presented_make_room
             r069_a_cap_that_evicts_the_oldest_ends_the_one_created_first
             r069_a_cap_that_evicts_the_idle_ends_the_one_idle_longest
             r069_a_session_that_was_never_presented_is_evicted_first
@@ -189,6 +190,7 @@ macro_rules! __each_check {
             ten_thousand_sessions_of_one_subject_are_listed_and_ended
             r001_of_parallel_inserts_of_one_handle_one_succeeds
             r069_parallel_logins_fill_a_denying_cap_exactly
+            r069_parallel_logins_never_presented_leave_a_denying_cap_full
             r069_parallel_logins_under_an_evicting_cap_leave_it_full
             r053_of_parallel_replaces_of_one_version_one_wins
             r053_each_successful_replace_is_one_version
@@ -264,6 +266,14 @@ impl Maker {
         self.seal(draft(subject, created))
     }
 
+    /// A session whose token has been presented, a second after it was made.
+    fn presented(&self, subject: &Subject, created: Timestamp) -> Record {
+        let record = self.session(Some(subject), created);
+        let seen = created.plus(Duration::from_secs(1));
+        Record::decode(record.handle(), record.version(), seen, &record.encode().expect("a record"))
+            .expect("the record can be decoded")
+    }
+
     /// Another record under the same handle, version and activity: same subject and times, other secrets and data.
     fn variant(&self, of: &Record, data: &[u8]) -> Record {
         let fresh = Draft { data: data.to_vec(), ..draft(of.subject(), of.created()) };
@@ -315,8 +325,25 @@ async fn put(store: &impl FullStore, record: &Record) {
     assert_eq!(answer, admitted(), "a new session that nothing keeps out was not inserted");
 }
 
+/// What a store says of a session while nobody writes to it: by waiting, and at once if it can.
 async fn find(store: &impl FullStore, handle: Handle) -> Found {
-    store.find(handle).await.expect("find")
+    let found = store.find(handle).await.expect("find");
+    if let Some(at_once) = store.find_at_once(handle) {
+        assert_eq!(
+            at_once.expect("find_at_once"),
+            found,
+            "what is answered at once is not what waiting gives"
+        );
+    }
+    found
+}
+
+/// The same while others write, when the two answers may differ: one of them, in turn.
+async fn find_amid_writes(store: &impl FullStore, handle: Handle, turn: u64) -> Found {
+    match store.find_at_once(handle).filter(|_| turn.is_multiple_of(2)) {
+        Some(at_once) => at_once.expect("find_at_once"),
+        None => store.find(handle).await.expect("find"),
+    }
 }
 
 async fn assert_live(store: &impl FullStore, record: &Record) {
@@ -339,7 +366,12 @@ async fn assert_ended(store: &impl FullStore, record: &Record, reason: Reason, w
 }
 
 async fn listed(store: &impl FullStore, subject: &Subject) -> Vec<Handle> {
-    let mut handles: Vec<_> = store.list(subject).await.expect("list").iter().map(Record::handle).collect();
+    let records = store.list(subject).await.expect("list");
+    // A few of many are enough.
+    for record in records.iter().take(20) {
+        assert_same(&find(store, record.handle()).await, record);
+    }
+    let mut handles: Vec<_> = records.iter().map(Record::handle).collect();
     handles.sort();
     handles
 }

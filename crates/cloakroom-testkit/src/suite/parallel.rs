@@ -49,12 +49,33 @@ pub fn r001_of_parallel_inserts_of_one_handle_one_succeeds<F: Fixture>(fixture: 
 /// Parallel logins fill a cap exactly.
 pub fn r069_parallel_logins_fill_a_denying_cap_exactly<F: Fixture>(fixture: &F) {
     let (maker, alice) = (Maker::new(line!()), subject("alice"));
-    let records: Vec<_> = (0..64).map(|_| maker.session(Some(&alice), at(0))).collect();
+    let records: Vec<_> = (0..64).map(|_| maker.presented(&alice, at(0))).collect();
     let answers = together(fixture, records, async |store, record| {
         store.insert(record, capped(at(1), 5, AtCap::Deny)).await.expect("insert")
     });
     assert_eq!((count(&answers, &admitted()), count(&answers, &Inserted::CapReached)), (5, 59));
     assert_eq!(fixture.run(listed(fixture.store(), &alice)).len(), 5);
+}
+
+/// Parallel logins whose tokens nobody has presented push one another out, and never a session that is used.
+pub fn r069_parallel_logins_never_presented_leave_a_denying_cap_full<F: Fixture>(fixture: &F) {
+    let (maker, alice) = (Maker::new(line!()), subject("alice"));
+    let used = maker.presented(&alice, at(0));
+    fixture.run(put(fixture.store(), &used));
+    let records: Vec<_> = (0..32).map(|_| maker.session(Some(&alice), at(0))).collect();
+    let answers = together(fixture, records, async |store, record| {
+        store.insert(record, capped(at(1), 3, AtCap::Deny)).await.expect("insert")
+    });
+    let evicted: usize = answers
+        .iter()
+        .map(|answer| match answer {
+            Inserted::Inserted { evicted } => evicted.len(),
+            refused => panic!("a login that could have had its place was refused: {refused:?}"),
+        })
+        .sum();
+    let live = fixture.run(listed(fixture.store(), &alice));
+    assert_eq!((live.len(), evicted), (3, 30));
+    assert!(live.contains(&used.handle()), "the session that is used had to go");
 }
 
 /// Parallel logins under a cap that evicts leave exactly as many sessions as it allows.
@@ -115,7 +136,8 @@ pub fn r053_each_successful_replace_is_one_version<F: Fixture>(fixture: &F) {
     let successes = AtomicU64::new(0);
     together(fixture, (0..8).collect(), async |store, thread: u64| {
         for round in 0..25_u64 {
-            let Found::Live(read) = find(store, record.handle()).await else { panic!("the session is gone") };
+            let found = find_amid_writes(store, record.handle(), round).await;
+            let Found::Live(read) = found else { panic!("the session is gone") };
             store.touch(record.handle(), at(thread * 100 + round)).await.expect("touch");
             match store.replace(read.version(), read.clone()).await.expect("replace") {
                 Replaced::Replaced => drop(successes.fetch_add(1, Ordering::SeqCst)),
@@ -143,9 +165,9 @@ pub fn r060_a_removal_wins_against_writes_that_race_it<F: Fixture>(fixture: &F) 
                 removed.store(true, Ordering::SeqCst);
                 return true;
             }
-            loop {
+            for turn in 0.. {
                 let knew = removed.load(Ordering::SeqCst);
-                let found = find(store, record.handle()).await;
+                let found = find_amid_writes(store, record.handle(), turn).await;
                 assert!(
                     !(knew && matches!(found, Found::Live(_))),
                     "live after the removal was acknowledged"
@@ -161,6 +183,7 @@ pub fn r060_a_removal_wins_against_writes_that_race_it<F: Fixture>(fixture: &F) 
                     return true;
                 }
             }
+            false
         });
         assert_eq!(gone_after, [true; 4]);
         let Found::Ended(tombstone) = fixture.run(find(fixture.store(), record.handle())) else {

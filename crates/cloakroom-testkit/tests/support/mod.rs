@@ -44,6 +44,9 @@ pub(crate) enum Bug {
     CapIsIgnored,
     CapCountsExpired,
     CapIgnoresTouches,
+    DenyDeniesAlways,
+    DenyEvictsPresented,
+    DenyCountsPresentedOnly,
     CapCountsAnonymous,
     CapIsCheckedApart,
     EvictsTheOldestAlways,
@@ -57,6 +60,13 @@ pub(crate) enum Bug {
     RemoveAllKeepsNothing,
     RemoveAllEndsTheKept,
     RemoveAllAnswersWithNothing,
+    AtOnceMissesRemovals,
+    AtOnceMissesReplaces,
+    AtOnceMissesTouches,
+    AtOnceMissesEvictions,
+    AtOnceMissesEndsOfAll,
+    AtOnceMissesSweeps,
+    AtOnceHidesEnded,
     FindHidesExpired,
     SweepIgnoresTouches,
     SweepIgnoresTheBatch,
@@ -83,6 +93,8 @@ enum Entry {
 struct State {
     entries: BTreeMap<Handle, Entry>,
     epochs: BTreeMap<Subject, (Epoch, Timestamp)>,
+    /// What `find_at_once` goes on saying of a session, because it has missed what came then.
+    missed: BTreeMap<Handle, Found>,
     latest: Timestamp,
 }
 
@@ -161,6 +173,7 @@ impl Model {
             Bug::CapIsIgnored => return Ok(Vec::new()),
             Bug::EvictsTheOldestAlways => *at_cap = AtCap::EvictOldest,
             Bug::EvictsTheIdleAlways => *at_cap = AtCap::EvictIdle,
+            Bug::DenyEvictsPresented if *at_cap == AtCap::Deny => *at_cap = AtCap::EvictOldest,
             _ => {}
         }
         let records = if record.subject().is_some() {
@@ -184,15 +197,44 @@ impl Model {
                 _ => (record.handle(), record.created(), record.seen()),
             })
             .collect();
+        if self.is(Bug::DenyCountsPresentedOnly) && admission.cap.is_some_and(|cap| cap.at_cap == AtCap::Deny)
+        {
+            live.retain(|&(_, created, seen)| seen > created);
+        }
         let mut evicted = admission.make_room(&mut live).ok_or(Inserted::CapReached)?;
+        if self.is(Bug::DenyDeniesAlways) && !evicted.is_empty() {
+            return Err(Inserted::CapReached);
+        }
         if self.is(Bug::EvictsOneAtMost) {
             evicted.truncate(1);
         }
         Ok(evicted)
     }
 
+    fn look(&self, state: &State, key: Handle) -> Found {
+        match state.entries.get(&key) {
+            Some(Entry::Live(record))
+                if self.is(Bug::FindHidesExpired) && record.deadline().0 <= state.latest =>
+            {
+                Found::Absent
+            }
+            Some(Entry::Live(record)) => Found::Live(record.clone()),
+            Some(Entry::Ended(tombstone)) => Found::Ended(tombstone.clone()),
+            None => Found::Absent,
+        }
+    }
+
+    /// Before a write that `find_at_once` misses if the store has this mistake.
+    fn miss(&self, state: &mut State, key: Handle, bug: Bug) {
+        if self.is(bug) {
+            let found = self.look(state, key);
+            state.missed.entry(key).or_insert(found);
+        }
+    }
+
     fn evict(&self, state: &mut State, handles: &[Handle], now: Timestamp) {
         for handle in handles {
+            self.miss(state, *handle, Bug::AtOnceMissesEvictions);
             if self.is(Bug::EvictsWithoutTombstone) {
                 state.entries.remove(handle);
             } else {
@@ -218,17 +260,16 @@ fn seen_at(record: &Record, version: Version, seen: Timestamp) -> Record {
 
 impl Store for Model {
     async fn find(&self, handle: Handle) -> Result<Found, StoreError> {
-        let state = self.lock();
-        Ok(match state.entries.get(&self.key(handle)) {
-            Some(Entry::Live(record))
-                if self.is(Bug::FindHidesExpired) && record.deadline().0 <= state.latest =>
-            {
-                Found::Absent
-            }
-            Some(Entry::Live(record)) => Found::Live(record.clone()),
-            Some(Entry::Ended(tombstone)) => Found::Ended(tombstone.clone()),
-            None => Found::Absent,
-        })
+        Ok(self.look(&self.lock(), self.key(handle)))
+    }
+
+    fn find_at_once(&self, handle: Handle) -> Option<Result<Found, StoreError>> {
+        let (state, key) = (self.lock(), self.key(handle));
+        let found = state.missed.get(&key).cloned().unwrap_or_else(|| self.look(&state, key));
+        Some(Ok(match found {
+            Found::Ended(_) if self.is(Bug::AtOnceHidesEnded) => Found::Absent,
+            found => found,
+        }))
     }
 
     async fn insert(&self, record: Record, admission: Admission) -> Result<Inserted, StoreError> {
@@ -308,6 +349,7 @@ impl Store for Model {
             Bug::ReplaceMovesActivityBack => seen_at(&record, expected.next(), record.seen()),
             _ => record.replacing(expected, seen),
         };
+        self.miss(&mut state, key, Bug::AtOnceMissesReplaces);
         state.entries.insert(key, Entry::Live(stored));
         Ok(Replaced::Replaced)
     }
@@ -320,6 +362,7 @@ impl Store for Model {
     ) -> Result<Option<Record>, StoreError> {
         let mut state = self.lock();
         let key = self.key(handle);
+        self.miss(&mut state, key, Bug::AtOnceMissesRemovals);
         let removed = end(&mut state, key, reason, now);
         if self.is(Bug::RemoveLeavesNoTombstone) {
             state.entries.remove(&key);
@@ -339,6 +382,7 @@ impl Store for Model {
 
     async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
         let mut state = self.lock();
+        self.miss(&mut state, self.key(handle), Bug::AtOnceMissesTouches);
         if let Some(Entry::Live(record)) = state.entries.get_mut(&self.key(handle)) {
             let version = match self.bug {
                 Bug::TouchCountsAsVersion => record.version().next(),
@@ -375,6 +419,7 @@ impl BySubject for Model {
             let kept = keep == Some(record.handle()) && !self.is(Bug::RemoveAllKeepsNothing);
             if !kept || self.is(Bug::RemoveAllEndsTheKept) {
                 let key = self.key(record.handle());
+                self.miss(&mut state, key, Bug::AtOnceMissesEndsOfAll);
                 end(&mut state, key, reason, now);
             }
             if !kept {
@@ -429,6 +474,7 @@ impl Sweep for Model {
         due.truncate(left);
         left -= due.len();
         for (key, subject, reason, at) in due {
+            self.miss(&mut state, key, Bug::AtOnceMissesSweeps);
             end(&mut state, key, reason, at);
             if self.is(Bug::SweepLeavesNoTombstone) {
                 state.entries.remove(&key);
