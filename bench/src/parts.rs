@@ -12,7 +12,7 @@ use cloakroom::core::engine::{CookieAction, Engine, Facts, Presented};
 use cloakroom::core::entropy::Entropy as _;
 use cloakroom::core::lifecycle::Newcomer;
 use cloakroom::core::record::{Proof, Record, Subject};
-use cloakroom::core::store::{Found, Since, Store as _};
+use cloakroom::core::store::{Found, Epoch, Store as _};
 use cloakroom::{MemoryStore, SystemClock, SystemEntropy};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -87,7 +87,7 @@ impl Fixture {
     ) -> Result<cloakroom::core::lifecycle::LogIn> {
         let subject = Subject::new("user-0000001").context("a subject")?;
         let who = Newcomer { subject, proof: Proof::default(), data: payload() };
-        Ok(engine.log_in(resumed, &Changes::default(), who, Since::Arrival(now), now, &SystemEntropy)?)
+        Ok(engine.log_in(resumed, &Changes::default(), who, Epoch::default(), now, &SystemEntropy)?)
     }
 
     fn present(&self) -> Presented {

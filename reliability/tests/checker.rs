@@ -8,7 +8,7 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::store::Reason;
 use cloakroom_core::token::Handle;
 use cloakroom_reliability::histories::{
-    Answer, Call, Capped, Event, History, Life, Load, Recorder, Seen, Settings, Since, check,
+    Answer, Call, Capped, Event, History, Life, Load, Recorder, Seen, Settings, check,
 };
 use cloakroom_reliability::target::block_on;
 use cloakroom_testkit::Counting;
@@ -31,13 +31,13 @@ fn live(version: u64, seen: u64, content: u64) -> Seen {
     Seen { version, seen: at(seen), content }
 }
 
-fn insert(number: u8, since: Since, cap: Capped) -> Call {
+fn insert(number: u8, since: u64, cap: Capped) -> Call {
     let (subject, new) = (Some(ALICE.to_owned()), live(1, 0, 1));
     Call::Insert { handle: handle(number), subject, life: life(), new, now: at(10), since, cap }
 }
 
 fn put(number: u8) -> Call {
-    insert(number, Since::Epoch(0), Capped::No)
+    insert(number, 0, Capped::No)
 }
 
 fn replace(expected: u64, content: u64) -> Call {
@@ -159,8 +159,7 @@ fn a_session_that_vanishes_without_a_trace_is_refused() {
 
 #[test]
 fn a_cap_that_is_overrun_is_refused() {
-    let (second, third) =
-        (insert(2, Since::Epoch(0), Capped::Deny(2)), insert(3, Since::Epoch(0), Capped::Deny(2)));
+    let (second, third) = (insert(2, 0, Capped::Deny(2)), insert(3, 0, Capped::Deny(2)));
     tells_apart(
         vec![(2, 6, second.clone(), admitted()), (3, 7, third.clone(), admitted())],
         vec![
@@ -186,10 +185,10 @@ fn a_cap_that_is_overrun_is_refused() {
 fn an_eviction_of_the_wrong_session_is_refused() {
     let cap = Capped::EvictOldest(2);
     let touched = || (2, 3, present(1), Answer::Touched);
-    let second = || (4, 5, insert(2, Since::Epoch(0), cap), admitted());
+    let second = || (4, 5, insert(2, 0, cap), admitted());
     let third = |victim| {
         let evicted = vec![handle(victim)];
-        (6, 7, insert(3, Since::Epoch(0), cap), Answer::Inserted { evicted })
+        (6, 7, insert(3, 0, cap), Answer::Inserted { evicted })
     };
     // The one that was never presented goes first.
     tells_apart(vec![touched(), second(), third(1)], vec![touched(), second(), third(2)]);
@@ -197,7 +196,7 @@ fn an_eviction_of_the_wrong_session_is_refused() {
 
 #[test]
 fn a_login_that_survives_an_end_of_all_sessions_is_refused() {
-    let login = insert(2, Since::Epoch(0), Capped::No);
+    let login = insert(2, 0, Capped::No);
     tells_apart(
         vec![(2, 3, remove_all(), removed_all(&[1])), (4, 5, login.clone(), admitted())],
         vec![(2, 3, remove_all(), removed_all(&[1])), (4, 5, login.clone(), Answer::Superseded)],

@@ -132,6 +132,21 @@ fn pairs_with_skew<T: Target>() {
     }
 }
 
+/// An end of all sessions and each kind of login, with every sign of the difference between their clocks, up to all that is allowed on
+/// either side, and with clocks that are set back meanwhile.
+fn logins_against_the_end_of_all<T: Target>() {
+    let mut explorer = Explorer::<T>::new();
+    let skews = [[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0], [5, -5], [-5, 5], [5, 5], [-5, -5]];
+    for login in [Actor::LogIn, Actor::LogInOnArrival] {
+        for skews in skews {
+            for set_back in [false, true] {
+                let variant = Variant { skews: skews.to_vec(), set_back, ..Variant::plain() };
+                explorer.explore(&[Actor::RevokeAll, login], &variant);
+            }
+        }
+    }
+}
+
 fn capped_logins<T: Target>() {
     let mut explorer = Explorer::<T>::new();
     for at_cap in [AtCap::Deny, AtCap::EvictOldest, AtCap::EvictIdle] {
@@ -180,6 +195,8 @@ on_every_store! {
     fn r048_r053_r054_r060_every_order_of_two_actors_is_as_good_as_a_sequential_one => pairs;
     fn r053_every_order_of_two_actors_whose_handlers_work_on_leaves_the_newest_cookie => pairs_that_work_on;
     fn r053_r059_every_order_of_two_actors_on_gateways_with_skewed_clocks => pairs_with_skew;
+    fn r054_r056_no_login_survives_an_end_of_all_that_came_after_it_whatever_the_clocks_show =>
+        logins_against_the_end_of_all;
     fn r069_every_order_of_a_login_and_another_actor_under_a_cap => capped_logins;
     fn r053_r054_r060_every_order_of_three_actors_is_as_good_as_a_sequential_one => triples;
 }

@@ -15,7 +15,7 @@ use cloakroom::core::clock::{Clock as _, Timestamp};
 use cloakroom::core::lifecycle::establish::Draft;
 use cloakroom::core::record::{Proof, Record, Subject};
 use cloakroom::core::seal::Pepper;
-use cloakroom::core::store::{Admission, BySubject, Found, Inserted, Reason, Replaced, Since, Store, Sweep};
+use cloakroom::core::store::{Admission, BySubject, Found, Inserted, Reason, Replaced, Epoch, Store, Sweep};
 use cloakroom::{Handle, MemoryStore, Policy, SystemClock, SystemEntropy};
 use cloakroom_postgres::PostgresOptions;
 use cloakroom_redis::RedisOptions;
@@ -286,7 +286,7 @@ pub(super) fn data() -> Vec<u8> {
 
 fn admission() -> Result<Admission> {
     let now = now()?;
-    Ok(Admission { now, since: Since::Arrival(now), cap: None })
+    Ok(Admission { now, since: Epoch::default(), cap: None })
 }
 
 async fn insert(store: &impl Store, record: Record) -> Result<Handle> {

@@ -55,6 +55,8 @@ pub enum EventKind {
     StrangerNotRenewed,
     /// The session ended by decision.
     Ended(Reason),
+    /// All sessions of everybody were ended, by decision: so many.
+    EverybodyEnded(u64),
     /// A sweep cleared a session away whose time was up.
     Expired(Reason),
     /// A token of a session that has ended, or whose time is up, was presented.
@@ -147,6 +149,7 @@ impl EventKind {
             Self::StrangerNotRenewed => "session_stranger",
             Self::Ended(Reason::LoggedOut) => "session_logged_out",
             Self::Ended(_) => "authn_token_revoked",
+            Self::EverybodyEnded(_) => "session_everybody_ended",
             Self::Expired(_) => "session_expired",
             Self::UsedAfterEnd(_) => "session_use_after_expire",
             Self::Replayed { .. } => "authn_token_reuse",
@@ -194,7 +197,8 @@ impl EventKind {
             | Self::SetupFailed
             | Self::ClockOff
             | Self::CommandRefused => Severity::Critical,
-            Self::UsedAfterEnd(_)
+            Self::EverybodyEnded(_)
+            | Self::UsedAfterEnd(_)
             | Self::StrangerNotRenewed
             | Self::StalePresented
             | Self::UnknownToken

@@ -14,7 +14,7 @@ use cloakroom_core::error::EngineError;
 use cloakroom_core::event::EventKind;
 use cloakroom_core::policy::Policy;
 use cloakroom_core::record::{Proof, Subject};
-use cloakroom_core::store::{Inserted, Reason, Since};
+use cloakroom_core::store::{Epoch, Inserted, Reason};
 use common::mirror::Body;
 use common::{Browser, Desk, mins, secs};
 
@@ -117,7 +117,7 @@ fn a_login_that_would_lose_what_its_own_request_has_stored_is_refused() {
     let browser = visitor(&mut desk, "cart", "1");
     let request = desk.begin(&browser).set("lang", "4").set("role", "5");
     let who = (Subject::new("alice").unwrap(), Proof::default());
-    let since = Since::Arrival(desk.now);
+    let since = Epoch::default();
     let login = desk.engine.log_in(&request.resumed, &request.changes, who, since, desk.now, &desk.entropy);
     assert!(matches!(login, Err(EngineError::LostByLogin { key }) if key == "role"));
 }

@@ -20,7 +20,7 @@ use cloakroom_core::lifecycle::establish::Draft;
 use cloakroom_core::policy::Policy;
 use cloakroom_core::record::{Level, Proof, Record, RecordError, Subject};
 use cloakroom_core::seal::{Pepper, Peppers};
-use cloakroom_core::store::{Fault, Found, Reason, Tombstone};
+use cloakroom_core::store::{Epoch, Fault, Found, Reason, Tombstone};
 use cloakroom_core::token::Token;
 use common::mirror::Body;
 use common::{Browser, Desk, mins, secs};
@@ -388,7 +388,7 @@ fn r108_no_debug_text_shows_a_secret_a_key_or_data() {
     let mut request = desk.begin(&browser).set("card", "\"4111-1111\"");
     let (engine, entropy) = (&desk.engine, &desk.entropy);
     let who = (Subject::new("alice").unwrap(), Proof::default());
-    let since = cloakroom_core::store::Since::Arrival(desk.now);
+    let since = Epoch::default();
     let login = engine.log_in(&request.resumed, &request.changes, who, since, desk.now, entropy).unwrap();
     let rotation = engine.rotate(&request.resumed, desk.now, entropy).unwrap();
     let plan = engine.conclude(&request.resumed, &request.changes, desk.now, entropy).unwrap();

@@ -37,7 +37,8 @@
 //! two, or four if it makes room under a cap.
 //!
 //! A login takes an advisory lock of its subject before it reads the epoch and the other sessions, and so does the end of all
-//! sessions: neither can slip past the other. Ends are announced on a channel by NOTIFY, in the transaction that makes them; the first
+//! sessions: neither can slip past the other. For the end of all sessions of everybody there is one more lock, which logins share. How
+//! long ago an end was is told by the server's clock alone; no client's comes into it. Ends are announced on a channel by NOTIFY, in the transaction that makes them; the first
 //! [`Store::on_end`] starts a task that listens on a connection of its own, comes back after failures, and says
 //! [`EndNotice::Missed`](cloakroom_core::store::EndNotice::Missed) whenever it may not have heard something.
 //!
@@ -54,12 +55,13 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Figures, Found, Governed, Inserted, PepperClaim, Reason,
-    RemovedAll, Replaced, Shared, Store, StoreError, Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, Figures, Found, Governed, Inserted, PepperClaim, Reason, RemovedAll,
+    Replaced, Shared, Standing, Store, StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
 mod address;
+mod epochs;
 mod error;
 mod notices;
 mod operations;
@@ -205,10 +207,10 @@ impl BySubject for PostgresStore {
             .await
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
         let Inner { sql, connections, .. } = &*self.0;
         connections
-            .run(Repeat::Safe, |client| async move { operations::epoch(&client, sql, subject).await })
+            .run(Repeat::Safe, |client| async move { epochs::standing(&client, sql, subject).await })
             .await
     }
 
@@ -225,6 +227,26 @@ impl BySubject for PostgresStore {
                 subjects::remove_all(&client, sql, subject, keep, reason, now).await
             })
             .await
+    }
+
+    /// In batches, each a transaction with the whole timeout, between which other writes have their turn.
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        let Inner { sql, connections, .. } = &*self.0;
+        connections
+            .run(Repeat::Never, |client| async move { epochs::raise_everybody(&client, sql, now).await })
+            .await?;
+        let (mut after, mut ended) = (None, 0);
+        loop {
+            let batch = connections.run(Repeat::Never, |client| async move {
+                epochs::end_some(&client, sql, after, reason, now).await
+            });
+            let (count, last) = batch.await?;
+            ended += count;
+            match last {
+                Some(_) => after = last,
+                None => return Ok(ended),
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
-use cloakroom_core::store::{Epoch, Found, Reason, Replaced, StoreError, Tombstone};
+use cloakroom_core::store::{Found, Reason, Replaced, StoreError, Tombstone};
 use cloakroom_core::token::Handle;
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
@@ -12,7 +12,7 @@ use tokio_postgres::Error;
 use crate::error::Failure;
 use crate::notices;
 use crate::pool::Transaction;
-use crate::rows::{self, column, count_in, duration_in, time_in, time_out, version_in};
+use crate::rows::{self, column, count_in, duration_in, time_in, version_in};
 use crate::sql::Sql;
 
 type Outcome<T> = Result<T, Failure>;
@@ -43,24 +43,6 @@ pub(crate) async fn list(client: &ClientWrapper, sql: &Sql, subject: &Subject) -
         records.push(record);
     }
     Ok(records)
-}
-
-/// One round trip.
-pub(crate) async fn epoch(client: &ClientWrapper, sql: &Sql, subject: &Subject) -> Outcome<Epoch> {
-    let last = last_epoch(client, sql, subject).await?;
-    Ok(last.map_or(Epoch::default(), |(epoch, _)| epoch))
-}
-
-/// The last "end all sessions" of a subject.
-pub(crate) async fn last_epoch(
-    client: &ClientWrapper,
-    sql: &Sql,
-    subject: &Subject,
-) -> Outcome<Option<(Epoch, Timestamp)>> {
-    let epoch = client.prepare_cached(&sql.epoch).await?;
-    let Some(row) = client.query_opt(&epoch, &[&subject.as_str().as_bytes()]).await? else { return Ok(None) };
-    let number: i64 = column(&row, 0)?;
-    Ok(Some((Epoch::from_number(number.cast_unsigned()), time_out(&row, 1)?)))
 }
 
 /// The columns of a session that its record decides, in the order of the statements that write them.
@@ -200,7 +182,7 @@ pub(crate) async fn remove(
     prepare_burial(client, sql).await?;
     let transaction = Transaction::of(client);
     let handles = [handle];
-    let (begun, found) = tokio::join!(biased; transaction.begin(None), lock(client, sql, &handles));
+    let (begun, found) = tokio::join!(biased; transaction.begin([]), lock(client, sql, &handles));
     begun?;
     let Some((_, record)) = found?.pop() else { return Ok(None) };
     let record = record?;
@@ -237,6 +219,19 @@ pub(crate) async fn lock_subject(
     let after = after.as_ref().map_or(&[][..], |handle| handle.as_bytes());
     let keep = keep.as_ref().map(|handle| handle.as_bytes().as_slice());
     let rows = client.query(&lock, &[&subject, &after, &keep, &count_in(limit)]).await?;
+    Ok(rows.iter().map(rows::live).collect::<Result<_, _>>()?)
+}
+
+/// Locks live sessions, whosever they are: at most `limit` and only those after a handle.
+pub(crate) async fn lock_next(
+    client: &ClientWrapper,
+    sql: &Sql,
+    after: Option<Handle>,
+    limit: usize,
+) -> Outcome<Vec<Locked>> {
+    let lock = client.prepare_cached(&sql.lock_next).await?;
+    let after = after.as_ref().map_or(&[][..], |handle| handle.as_bytes());
+    let rows = client.query(&lock, &[&after, &count_in(limit)]).await?;
     Ok(rows.iter().map(rows::live).collect::<Result<_, _>>()?)
 }
 

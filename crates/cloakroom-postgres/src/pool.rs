@@ -186,16 +186,27 @@ pub(crate) struct Transaction<'a> {
     open: bool,
 }
 
+/// An advisory lock, held until the transaction ends.
+pub(crate) enum Lock {
+    /// Nobody else has it.
+    Alone(i64),
+    /// Nobody has it alone.
+    Shared(i64),
+}
+
 impl<'a> Transaction<'a> {
     pub(crate) const fn of(client: &'a ClientWrapper) -> Self {
         Self { client, open: true }
     }
 
-    /// Begins, and then waits for an advisory lock if given one. What is read in a later statement is from after that.
-    pub(crate) async fn begin(&self, lock: Option<i64>) -> Result<(), Error> {
+    /// Begins, and then waits for the advisory locks given, one after the other. What is read in a later statement is from after that.
+    pub(crate) async fn begin(&self, locks: impl IntoIterator<Item = Lock>) -> Result<(), Error> {
         let mut text = "START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE".to_owned();
-        if let Some(key) = lock {
-            text = format!("{text}; SELECT pg_advisory_xact_lock({key})");
+        for lock in locks {
+            text += &*match lock {
+                Lock::Alone(key) => format!("; SELECT pg_advisory_xact_lock({key})"),
+                Lock::Shared(key) => format!("; SELECT pg_advisory_xact_lock_shared({key})"),
+            };
         }
         self.client.batch_execute(&text).await
     }

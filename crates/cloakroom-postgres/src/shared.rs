@@ -6,7 +6,7 @@ use cloakroom_core::store::{PepperClaim, StoreError};
 use deadpool_postgres::ClientWrapper;
 
 use crate::error::Failure;
-use crate::pool::Transaction;
+use crate::pool::{Lock, Transaction};
 use crate::rows::{column, time_out};
 use crate::sql::Sql;
 
@@ -34,7 +34,7 @@ pub(crate) async fn claim_pepper(
     let transaction = Transaction::of(client);
     let (begun, rows) = tokio::join!(
         biased;
-        transaction.begin(Some(sql.pepper_key())),
+        transaction.begin([Lock::Alone(sql.pepper_key())]),
         client.query(&peppers, &[]),
     );
     begun?;

@@ -3,6 +3,9 @@
 /// The server's clock when the statement arrived, in milliseconds since 1970.
 const NOW: &str = "pg_catalog.floor(EXTRACT(epoch FROM statement_timestamp()) * 1000)::bigint";
 
+/// The server's clock as the statement looks at it.
+const CLOCK: &str = "pg_catalog.floor(EXTRACT(epoch FROM clock_timestamp()) * 1000)::bigint";
+
 /// A name in double quotes, so that it means itself whatever is in it.
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -48,6 +51,7 @@ pub(crate) struct Sql {
     pub(crate) figures: String,
     pub(crate) lock: String,
     pub(crate) lock_subject: String,
+    pub(crate) lock_next: String,
     pub(crate) bury: String,
     pub(crate) notify: &'static str,
     pub(crate) epoch: String,
@@ -117,6 +121,10 @@ impl Sql {
                  WHERE subject = $1 AND NOT ended AND handle > $2 AND ($3::bytea IS NULL OR handle <> $3)
                  ORDER BY handle LIMIT $4 FOR UPDATE"
             ),
+            lock_next: format!(
+                "SELECT handle, version, seen, body FROM {s}.sessions
+                 WHERE NOT ended AND handle > $1 ORDER BY handle LIMIT $2 FOR UPDATE"
+            ),
             bury: format!(
                 "UPDATE {s}.sessions AS session
                  SET ended = true, subject = NULL, version = 0, seen = 0, created = 0, idle_ms = 0, absolute = 0,
@@ -125,7 +133,12 @@ impl Sql {
                  WHERE session.handle = grave.handle AND NOT session.ended"
             ),
             notify: "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
-            epoch: format!("SELECT epoch, at FROM {s}.epochs WHERE subject = $1"),
+            // Exactly one row. What the clock shows is read here, under the lock if there is one, not when the transaction began.
+            epoch: format!(
+                "SELECT {CLOCK}, own.epoch, own.at, everybody.epoch FROM (SELECT 1) AS one
+                 LEFT JOIN {s}.epochs AS own ON own.subject = $1
+                 LEFT JOIN {s}.epochs AS everybody ON everybody.subject = '\\x'::bytea"
+            ),
             // Under the subject's lock: one of the two writes, and nobody comes in between.
             raise_epoch: format!("UPDATE {s}.epochs SET epoch = $2, at = $3 WHERE subject = $1"),
             first_epoch: format!("INSERT INTO {s}.epochs (subject, epoch, at) VALUES ($1, $2, $3)"),
@@ -166,6 +179,11 @@ impl Sql {
     /// key wait for each other needlessly; nothing else comes of it.
     pub(crate) fn subject_key(&self, subject: &str) -> i64 {
         key(&[self.schema.as_bytes(), b"subject", subject.as_bytes()])
+    }
+
+    /// The key of the advisory lock that each login of a subject shares, and under which the epoch of everybody is raised.
+    pub(crate) fn everybody_key(&self) -> i64 {
+        key(&[self.schema.as_bytes(), b"everybody"])
     }
 
     pub(crate) fn pepper_key(&self) -> i64 {
@@ -233,7 +251,7 @@ mod tests {
         );
         let sql = Sql::new("plans");
         // Those that must come out of the index in the order in which they are taken, or they are all sorted for each batch.
-        let ordered = [&sql.lock_subject, &sql.due, &sql.old_tombstones, &sql.old_epochs];
+        let ordered = [&sql.lock_subject, &sql.lock_next, &sql.due, &sql.old_tombstones, &sql.old_epochs];
         let others = [
             (&sql.find, "sessions_by_handle"),
             (&sql.list, "sessions_by_subject"),
@@ -249,7 +267,13 @@ mod tests {
             (&sql.forget_tombstones, "sessions_by_handle"),
             (&sql.forget_epochs, "epochs_by_subject"),
         ];
-        let indexes = ["sessions_by_subject", "sessions_by_check", "sessions_by_check", "epochs_by_time"];
+        let indexes = [
+            "sessions_by_subject",
+            "sessions_by_handle",
+            "sessions_by_check",
+            "sessions_by_check",
+            "epochs_by_time",
+        ];
         for (statement, index) in ordered.into_iter().zip(indexes).chain(others) {
             let plan = plan(server, statement);
             assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{statement}\n{plan}");

@@ -1,26 +1,27 @@
 //! The operations that concern all sessions of a subject: admission of one more, and the end of all.
 //!
-//! Both take the subject's advisory lock, in a statement of its own before they read anything: each statement sees what was committed
+//! Both take the subject's advisory lock, and a login before that its share of the lock of everybody, in a statement of its own before they read anything: each statement sees what was committed
 //! before it began, so what is read under the lock is what the lock's last holder left.
 
 use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, deadline};
-use cloakroom_core::store::{Admission, Epoch, Inserted, Reason, RemovedAll};
+use cloakroom_core::store::{Admission, Inserted, Reason, RemovedAll};
 use cloakroom_core::token::Handle;
 use deadpool_postgres::ClientWrapper;
 
+use crate::epochs;
 use crate::error::Failure;
-use crate::operations::{self, Graves, Locked, last_epoch, lock, lock_subject, prepare_burial};
-use crate::pool::Transaction;
-use crate::rows::{self, time_in, time_out};
+use crate::operations::{self, Graves, Locked, lock, lock_subject, prepare_burial};
+use crate::pool::{Lock, Transaction};
+use crate::rows::{self, time_out};
 use crate::sql::Sql;
 
 type Outcome<T> = Result<T, Failure>;
 
-/// How many sessions of a subject are ended at a time: a bound on the memory that their records take.
-const BATCH: usize = 200;
+/// How many sessions are ended at a time: a bound on the memory that their records take.
+pub(crate) const BATCH: usize = 200;
 
 /// An anonymous session: one round trip. One of a subject: two, and two more if it makes room.
 pub(crate) async fn insert(
@@ -41,16 +42,19 @@ pub(crate) async fn insert(
     let transaction = Transaction::of(client);
     let (begun, taken, last, live) = tokio::join!(
         biased;
-        transaction.begin(Some(sql.subject_key(subject.as_str()))),
+        transaction.begin([
+            Lock::Shared(sql.everybody_key()),
+            Lock::Alone(sql.subject_key(subject.as_str())),
+        ]),
         is_taken(client, sql, record.handle()),
-        last_epoch(client, sql, subject),
+        epochs::stored(client, sql, subject.as_str().as_bytes()),
         counted(client, sql, subject, admission),
     );
     begun?;
     if taken? {
         return Ok(Inserted::HandleTaken);
     }
-    if !admission.admits(last?) {
+    if !admission.admits(last?.standing().epoch) {
         return Ok(Inserted::Superseded);
     }
     let Some(chosen) = admission.make_room(&mut live?) else { return Ok(Inserted::CapReached) };
@@ -125,28 +129,19 @@ pub(crate) async fn remove_all(
     now: Timestamp,
 ) -> Outcome<RemovedAll> {
     prepare_burial(client, sql).await?;
-    let raise = client.prepare_cached(&sql.raise_epoch).await?;
-    for text in [&sql.epoch, &sql.lock_subject, &sql.first_epoch] {
+    for text in [&sql.epoch, &sql.lock_subject, &sql.raise_epoch] {
         client.prepare_cached(text).await?;
     }
     let transaction = Transaction::of(client);
-    let (begun, last, batch) = tokio::join!(
+    let (begun, stored, batch) = tokio::join!(
         biased;
-        transaction.begin(Some(sql.subject_key(subject.as_str()))),
-        last_epoch(client, sql, subject),
+        transaction.begin([Lock::Alone(sql.subject_key(subject.as_str()))]),
+        epochs::stored(client, sql, subject.as_str().as_bytes()),
         lock_subject(client, sql, subject, keep, None, BATCH),
     );
     begun?;
-    let (last, mut batch) = (last?, batch?);
-    let epoch = last.map_or(Epoch::default(), |(epoch, _)| epoch).next(now);
-    // The later time stays if this clock is behind: it decides which logins arrived too early.
-    let at = last.map_or(now, |(_, at)| at.max(now));
-    let values = (subject.as_str().as_bytes(), epoch.number().cast_signed(), time_in(at));
-    // Nobody else inserts under the lock. A sweep may have forgotten the row since it was read.
-    if client.execute(&raise, &[&values.0, &values.1, &values.2]).await? == 0 {
-        let first = client.prepare_cached(&sql.first_epoch).await?;
-        client.execute(&first, &[&values.0, &values.1, &values.2]).await?;
-    }
+    let mut batch = batch?;
+    let epoch = epochs::raise(client, sql, subject.as_str().as_bytes(), stored?, now).await?;
     let mut ended = Vec::new();
     while let Some(&(last, _)) = batch.last() {
         let full = batch.len() == BATCH;
@@ -161,7 +156,7 @@ pub(crate) async fn remove_all(
     Ok(RemovedAll { ended, epoch })
 }
 
-async fn bury_all(
+pub(crate) async fn bury_all(
     client: &ClientWrapper,
     sql: &Sql,
     batch: &[Locked],

@@ -31,7 +31,7 @@ pub(crate) async fn sweep(
     let batch = limits.batch.max(1);
 
     let transaction = Transaction::of(client);
-    let (begun, due) = tokio::join!(biased; transaction.begin(None), due(client, sql, now, batch + 1));
+    let (begun, due) = tokio::join!(biased; transaction.begin([]), due(client, sql, now, batch + 1));
     begun?;
     let mut due = due?;
     report.more |= due.len() > batch;

@@ -14,9 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use cloakroom_core::store::{
-    Admission, AtCap, BySubject, Cap, Found, Reason, Since, Store, StoreErrorKind, Sweep,
-};
+use cloakroom_core::store::{Admission, AtCap, BySubject, Cap, Found, Reason, Store, StoreErrorKind, Sweep};
 use cloakroom_postgres::PostgresOptions;
 use cloakroom_testkit::servers::Postgres;
 use support::*;
@@ -191,7 +189,7 @@ fn operations_take_no_more_round_trips_than_documented() {
             count("a replace", 1);
             store.remove(anonymous.handle(), Reason::LoggedOut, NOW).await.unwrap().unwrap();
             count("a remove", 2);
-            let since = Since::Epoch(store.epoch(&alice()).await.unwrap());
+            let since = store.epoch(&alice()).await.unwrap();
             count("an epoch", 1);
             for record in &mine[..2] {
                 store.insert(record.clone(), Admission { since, ..capped }).await.unwrap();

@@ -17,8 +17,7 @@ use std::time::Duration;
 
 use cloakroom_core::record::{Record, Version};
 use cloakroom_core::store::{
-    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, Replaced, Since, Store, StoreErrorKind,
-    Sweep,
+    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, Replaced, Store, StoreErrorKind, Sweep,
 };
 use cloakroom_postgres::{PostgresOptions, PostgresStore};
 use cloakroom_testkit::servers::Postgres;
@@ -380,7 +379,7 @@ fn a_login_waits_for_an_end_of_all_sessions_that_came_first_and_then_loses() {
         held.batch_execute("COMMIT").await.unwrap();
         assert_eq!(ending.await.unwrap().unwrap().ended, [record.handle()]);
         assert_eq!(login.await.unwrap().unwrap(), Inserted::Superseded);
-        let since = Since::Epoch(store.epoch(&alice()).await.unwrap());
+        let since = store.epoch(&alice()).await.unwrap();
         let again = store.insert(session(Some(&alice()), 3), Admission { since, ..admission() }).await;
         assert_eq!(again.unwrap(), admitted());
     });

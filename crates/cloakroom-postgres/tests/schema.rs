@@ -12,7 +12,7 @@ mod support;
 
 use cloakroom_core::store::{
     Admission, AtCap, BySubject, Cap, EndNotice, Epoch, Fault, Found, Inserted, PepperClaim, Reason,
-    Replaced, Shared, Since, Store, Sweep,
+    Replaced, Shared, Store, Sweep,
 };
 use cloakroom_postgres::{OpenError, PostgresOptions};
 use cloakroom_testkit::servers::{Postgres, PostgresSettings};
@@ -215,7 +215,7 @@ fn r129_the_documented_rights_are_enough_for_every_operation() {
         let pepper = cloakroom_core::seal::PepperId::from_bytes([1; 8]);
         assert_eq!(store.claim_pepper(pepper, &[]).await.unwrap(), PepperClaim::Accepted);
         assert!(!store.warnings().await.unwrap().iter().any(|warning| warning.contains("superuser")));
-        let since = Admission { since: Since::Epoch(store.epoch(&alice()).await.unwrap()), ..admission() };
+        let since = Admission { since: store.epoch(&alice()).await.unwrap(), ..admission() };
         assert_eq!(store.insert(session(Some(&alice()), 9), since).await.unwrap(), admitted());
     });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, RecordError, Subject, Version};
-use cloakroom_core::store::{Epoch, Found, Reason, StoreError, Tombstone};
+use cloakroom_core::store::{Found, Reason, StoreError, Tombstone};
 use cloakroom_core::token::{HANDLE_LEN, Handle};
 
 /// A live session, and what is left of an ended one. A newer layout takes another number, so that this version refuses it.
@@ -47,6 +47,23 @@ impl Keys {
 
     pub(crate) fn epoch(&self, tag: u16, subject: &Subject) -> Vec<u8> {
         joined(self.of(tag, "e"), subject.as_str().as_bytes())
+    }
+
+    /// The epoch of everybody, as far as the subjects of a tag go: in the place of a subject that is empty, as none is.
+    pub(crate) fn everybody(&self, tag: u16) -> Vec<u8> {
+        self.of(tag, "e")
+    }
+
+    /// What the names of all sessions match, for `SCAN`. Nothing in a prefix has a meaning of its own there.
+    pub(crate) fn all_sessions(&self) -> Vec<u8> {
+        format!("{}:{{????}}:s:*", self.prefix).into_bytes()
+    }
+
+    /// The handle in the name of a session's key; `None` if it is not such a name.
+    pub(crate) fn handle_in(&self, key: &[u8]) -> Option<Handle> {
+        let (_, handle) = key.split_last_chunk::<HANDLE_LEN>()?;
+        let handle = Handle::from_bytes(*handle);
+        (self.session(handle) == key).then_some(handle)
     }
 
     /// Three keys that are written and removed again when the store is opened.
@@ -172,12 +189,6 @@ fn live(handle: Handle, mut rest: Reader<'_>) -> Result<Record, StoreError> {
     Ok(record)
 }
 
-pub(crate) fn read_epoch(bytes: &[u8]) -> Result<Epoch, StoreError> {
-    let mut rest = Reader(bytes);
-    let epoch = rest.number().filter(|_| bytes.len() == 16);
-    epoch.map(Epoch::from_number).ok_or_else(|| broken("an epoch"))
-}
-
 /// Handles that follow each other without anything between them.
 pub(crate) fn read_handles(bytes: &[u8]) -> Result<Vec<Handle>, StoreError> {
     let (handles, rest) = bytes.as_chunks::<HANDLE_LEN>();
@@ -229,11 +240,24 @@ mod tests {
         let names = [
             keys.index(tag, &alice),
             keys.epoch(tag, &alice),
+            keys.everybody(tag),
             keys.session_prefix(tag),
             keys.index_prefix(tag),
         ];
         for name in names.iter().chain(&keys.checks(tag)) {
             assert!(name.starts_with(braces.as_bytes()), "{}", String::from_utf8_lossy(name));
+        }
+    }
+
+    #[test]
+    fn a_handle_is_taken_from_the_name_of_a_session_and_from_no_other() {
+        let (keys, alice) = (Keys::new("shop"), Subject::new("alice and sixteen more").unwrap());
+        let handle = Handle::from_bytes([7; 16]);
+        assert_eq!(keys.handle_in(&keys.session(handle)), Some(handle));
+        let tag = handle.tag();
+        let others = [keys.index(tag, &alice), keys.everybody(tag), keys.session_prefix(tag), Vec::new()];
+        for other in others.into_iter().chain([Keys::new("other").session(handle)]) {
+            assert_eq!(keys.handle_in(&other), None, "{}", String::from_utf8_lossy(&other));
         }
     }
 
@@ -252,9 +276,6 @@ mod tests {
         ];
         for bytes in cases {
             assert!(read(handle, bytes).is_err(), "{bytes:?}");
-        }
-        for bytes in [&[0; 15][..], &[0; 17]] {
-            assert!(read_epoch(bytes).is_err());
         }
         assert!(read_handles(&[0; 33]).is_err());
         assert_eq!(read_handles(&[0; 32]).unwrap().len(), 2);

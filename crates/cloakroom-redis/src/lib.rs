@@ -23,7 +23,7 @@
 //!
 //! - **One step.** Each operation is one script, or one command on one key: it happens completely or not at all, also if its future is
 //!   dropped, and nothing comes in between. Epoch and cap are checked in the script that inserts.
-//! - **One round trip** for each operation; one more when a server sees a script for the first time.
+//! - **One round trip** for each operation but the end of all sessions of everybody; one more when a server sees a script for the first time.
 //! - **Primaries only.** No replica is ever asked, and a server that became one refuses even reads (they are sent as `GETEX`).
 //! - **Gone is final** on a server that keeps what it acknowledges: `appendonly yes` and `appendfsync always`, and no failover.
 //!   With less, a crash can undo a logout. With replicas that take over, a failover can undo the last ones, whatever the settings, because
@@ -46,7 +46,8 @@
 //! | --- | --- |
 //! | `cloakroom:{1a2b}:s:` and the 16 bytes of a handle | a session, or the tombstone of one: one string |
 //! | `cloakroom:{1a2b}:u:` and a subject | the handles of its sessions: a hash with empty values |
-//! | `cloakroom:{1a2b}:e:` and a subject | the epoch and the time of its last "end all sessions": 16 bytes |
+//! | `cloakroom:{1a2b}:e:` and a subject | the epoch of its last "end all sessions", which tells when by the server's clock, and the caller's time: 16 bytes |
+//! | `cloakroom:{1a2b}:e:` | the same of the last end of everybody's, once for each tag |
 //! | `cloakroom:peppers` | the names of the peppers that servers have used |
 //! | channel `cloakroom:ended` | the handles of sessions that end |
 //!
@@ -65,6 +66,7 @@ mod backend;
 mod checks;
 mod cluster;
 mod error;
+mod everybody;
 mod layout;
 mod node;
 mod notices;
@@ -81,8 +83,8 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Figures, Found, Inserted, PepperClaim, Reason, RemovedAll,
-    Replaced, Shared, Store, StoreError, Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, Figures, Found, Inserted, PepperClaim, Reason, RemovedAll, Replaced,
+    Shared, Standing, Store, StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 use tokio::runtime::Handle as Runtime;
@@ -185,8 +187,8 @@ impl BySubject for RedisStore {
         self.0.operations.list(subject).await
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        self.0.operations.epoch(subject).await
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        self.0.operations.standing(subject).await
     }
 
     async fn remove_all(
@@ -197,6 +199,12 @@ impl BySubject for RedisStore {
         now: Timestamp,
     ) -> Result<RemovedAll, StoreError> {
         self.0.operations.remove_all(subject, keep, reason, now).await
+    }
+
+    /// Raises an epoch in each of 16,384 slots and then ends what a `SCAN` of all primaries finds, one session a script. A session whose
+    /// slot is moved to another node meanwhile may be missed: call it again when the move is over.
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        self.0.operations.remove_everybody(reason, now).await
     }
 }
 

@@ -1,12 +1,13 @@
 //! The operations of the store contract, each as one request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
-    Admission, AtCap, Epoch, Found, Governed, Inserted, PepperClaim, Reason, RemovedAll, Replaced, Since,
+    Admission, AtCap, Epoch, Found, Governed, Inserted, PepperClaim, Reason, RemovedAll, Replaced, Standing,
     StoreError, Tombstone,
 };
 use cloakroom_core::token::Handle;
@@ -43,10 +44,22 @@ impl Operations {
         value.map_or(Ok(Found::Absent), |bytes| layout::read(handle, &bytes))
     }
 
-    pub(crate) async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        let tag = Handle::tag_of(subject);
-        let value = self.get(tag, self.settings.keys.epoch(tag, subject)).await?;
-        value.map_or(Ok(Epoch::default()), |bytes| layout::read_epoch(&bytes))
+    pub(crate) async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        let (tag, names) = (Handle::tag_of(subject), &self.settings.keys);
+        let keys = vec![names.epoch(tag, subject), names.everybody(tag)];
+        let answer = self.run(&self.scripts.standing, tag, keys, Vec::new(), Repeat::Harmless).await?;
+        let mut answer = items(answer)?;
+        match (answer.next().as_deref(), answer.next()) {
+            (Some(b"standing"), Some(epoch)) => {
+                let ago = answer.next().map(|ago| {
+                    String::from_utf8(ago).ok().and_then(|ago| ago.parse().ok()).ok_or_else(strange)
+                });
+                let ended_ago = ago.transpose()?.map(Duration::from_millis);
+                Ok(Standing { epoch: read_epoch(&epoch)?, ended_ago })
+            }
+            (Some(b"corrupt"), _) => Err(StoreError::corrupt("the epoch of the subject cannot be read")),
+            _ => Err(strange()),
+        }
     }
 
     pub(crate) async fn insert(
@@ -64,14 +77,14 @@ impl Operations {
         arguments.push(decimal(u64::from(misplaced)));
         arguments.extend([self.skew(), self.margin()]);
         if let Some(subject) = record.subject() {
-            keys.extend([names.index(tag, subject), names.epoch(tag, subject)]);
+            keys.extend([names.index(tag, subject), names.epoch(tag, subject), names.everybody(tag)]);
             let (max, at_cap) = match admission.cap {
                 None => (0, ""),
                 // The names of the script's two orders.
                 Some(cap) => (cap.max.max(1), at_cap(cap.at_cap)?),
             };
             arguments.extend([
-                since(admission.since),
+                admission.since.number().to_be_bytes().into(),
                 decimal(u64::from_be_bytes(exact(admission.now.as_millis()))),
                 decimal(max.into()),
                 at_cap.into(),
@@ -194,7 +207,7 @@ impl Operations {
         now: Timestamp,
     ) -> Result<RemovedAll, StoreError> {
         let (tag, names) = (Handle::tag_of(subject), &self.settings.keys);
-        let keys = vec![names.index(tag, subject), names.epoch(tag, subject)];
+        let keys = vec![names.index(tag, subject), names.epoch(tag, subject), names.everybody(tag)];
         let arguments = vec![
             stamp(reason, now).into(),
             now.as_millis().to_be_bytes().into(),
@@ -209,8 +222,7 @@ impl Operations {
         let mut answer = items(answer)?;
         match (answer.next().as_deref(), answer.next(), answer.next()) {
             (Some(b"ended"), Some(epoch), Some(ended)) => {
-                let epoch = epoch.first_chunk().copied().map(u64::from_be_bytes).ok_or_else(strange)?;
-                Ok(RemovedAll { ended: layout::read_handles(&ended)?, epoch: Epoch::from_number(epoch) })
+                Ok(RemovedAll { ended: layout::read_handles(&ended)?, epoch: read_epoch(&epoch)? })
             }
             (Some(b"corrupt"), ..) => Err(StoreError::corrupt("the epoch of the subject cannot be read")),
             _ => Err(strange()),
@@ -271,7 +283,7 @@ impl Operations {
         }
     }
 
-    async fn run(
+    pub(crate) async fn run(
         &self,
         source: &Source,
         tag: u16,
@@ -290,27 +302,24 @@ impl Operations {
         decimal(lifetime(self.governed.figures().clock_skew))
     }
 
-    fn margin(&self) -> Vec<u8> {
+    pub(crate) fn margin(&self) -> Vec<u8> {
         // A time of nothing is an error to the server.
         decimal(lifetime(self.governed.figures().tombstone_ttl).max(1))
     }
 }
 
 /// A duration in milliseconds, short enough for the server to add it to the time (some 30,000 years).
-fn lifetime(duration: std::time::Duration) -> u64 {
+pub(crate) fn lifetime(duration: Duration) -> u64 {
     millis(duration).min(1_000_000_000_000_000)
 }
 
-fn decimal(number: u64) -> Vec<u8> {
-    number.to_string().into_bytes()
+fn read_epoch(bytes: &[u8]) -> Result<Epoch, StoreError> {
+    let number = bytes.first_chunk().copied().map(u64::from_be_bytes);
+    number.map(Epoch::from_number).ok_or_else(strange)
 }
 
-fn since(since: Since) -> Vec<u8> {
-    let (kind, number) = match since {
-        Since::Epoch(epoch) => (b'E', epoch.number()),
-        Since::Arrival(arrival) => (b'A', arrival.as_millis()),
-    };
-    std::iter::once(kind).chain(number.to_be_bytes()).collect()
+pub(crate) fn decimal(number: u64) -> Vec<u8> {
+    number.to_string().into_bytes()
 }
 
 fn at_cap(at_cap: AtCap) -> Result<&'static str, StoreError> {
@@ -323,11 +332,11 @@ fn at_cap(at_cap: AtCap) -> Result<&'static str, StoreError> {
     }
 }
 
-fn strange() -> StoreError {
+pub(crate) fn strange() -> StoreError {
     StoreError::corrupt("the server's answer is not one of the script's")
 }
 
-fn text(value: Value) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn text(value: Value) -> Result<Vec<u8>, StoreError> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
         _ => Err(strange()),

@@ -11,12 +11,12 @@ mod support;
 
 use std::time::Duration;
 
-use cloakroom_core::clock::Timestamp;
 use cloakroom_core::entropy::Entropy as _;
 use cloakroom_core::record::{Record, Subject};
 use cloakroom_core::store::{
-    Admission, AtCap, BySubject as _, Cap, Epoch, Inserted, Reason, Since, Store as _,
+    Admission, AtCap, BySubject as _, Cap, Epoch, Inserted, Reason, Store as _, StoreError, StoreErrorKind,
 };
+use cloakroom_core::token::Handle;
 use cloakroom_testkit::SeededEntropy;
 use cloakroom_testkit::servers::Redis;
 use support::{NOW, admission, admitted, alice, options, put, runtime, sessions};
@@ -70,47 +70,72 @@ fn r069_the_script_makes_room_exactly_as_the_core_does() {
 
 /// A number here has 64 bits, a number of the script's language 53.
 #[test]
-fn r054_epochs_and_arrivals_are_compared_to_the_last_bit() {
+fn r054_r058_epochs_are_compared_and_added_to_the_last_bit() {
     let runtime = runtime();
-    let store = runtime.block_on(options(&Redis::shared().url()).connect()).unwrap();
+    let server = Redis::shared();
+    let (prefix, place) = ("bits", Handle::tag_of(&alice()));
+    let store = runtime.block_on(options(&server.url()).prefix(prefix).connect()).unwrap();
+    let key = |subject: &str| format!("{prefix}:{{{place:04x}}}:e:{subject}");
+    let set = |subject: &str, number: u64| {
+        let value = [number.to_be_bytes(), [0; 8]].concat();
+        server.try_ask(&[b"SET", key(subject).as_bytes(), value.as_slice()]).unwrap();
+    };
+    let numbers = [1, 255, 256, (1 << 32) - 1, 1 << 53, (1 << 53) + 1, (1 << 56) - 1, u64::MAX - 1, u64::MAX];
     runtime.block_on(async {
-        let times = [
-            0,
-            255,
-            256,
-            (1 << 32) - 1,
-            1 << 53,
-            (1 << 53) + 1,
-            (1 << 53) + 1,
-            5,
-            (1 << 56) - 1,
-            u64::MAX - 1,
-            7,
-            7,
-            7,
-        ];
-        let mut last: Option<(Epoch, Timestamp)> = None;
-        for (now, seed) in times.map(Timestamp::from_millis).into_iter().zip(50..) {
-            let removed = store.remove_all(&alice(), None, Reason::RevokedAll, now).await.unwrap();
-            let before = last.unwrap_or_default();
-            assert_eq!(removed.epoch, before.0.next(now), "at {now}");
-            assert_eq!(store.epoch(&alice()).await.unwrap(), removed.epoch);
-            let at = before.1.max(now);
-            last = Some((removed.epoch, at));
-            let epochs =
-                [-1, 0, 1].map(|by| Epoch::from_number(removed.epoch.number().wrapping_add_signed(by)));
-            let arrivals =
-                [-1, 0, 1].map(|by| Timestamp::from_millis(at.as_millis().wrapping_add_signed(by)));
-            let since = epochs.map(Since::Epoch).into_iter().chain(arrivals.map(Since::Arrival));
-            for (since, record) in since.zip(sessions(Some(&alice()), 6, seed)) {
-                let admission = Admission { since, ..admission() };
-                let expected = if admission.admits(last) { admitted() } else { Inserted::Superseded };
-                assert_eq!(
-                    store.insert(record, admission).await.unwrap(),
-                    expected,
-                    "{since:?} after {last:?}"
-                );
+        for (own, seed) in numbers.into_iter().zip(50..) {
+            for everybody in numbers {
+                set("alice", own);
+                set("", everybody);
+                let epoch = Epoch::from_number(own).with(Epoch::from_number(everybody));
+                let standing = store.standing(&alice()).await.unwrap();
+                assert_eq!(standing.epoch, epoch, "{own} and {everybody}");
+                for (by, record) in [-1, 1, 0].into_iter().zip(sessions(Some(&alice()), 3, seed + everybody))
+                {
+                    let since = Epoch::from_number(epoch.number().wrapping_add_signed(by));
+                    let admission = Admission { since, ..admission() };
+                    let expected = if by == 0 { admitted() } else { Inserted::Superseded };
+                    assert_eq!(
+                        store.insert(record, admission).await.unwrap(),
+                        expected,
+                        "{by} from {epoch:?}"
+                    );
+                }
             }
+            // The number that follows is one more, or the time where that is later.
+            set("", 0);
+            let removed = store.remove_all(&alice(), None, Reason::RevokedAll, NOW).await.unwrap();
+            assert!(removed.epoch.number() >= own.saturating_add(1).max(NOW.as_millis()), "after {own}");
+            if own > 1 << 50 {
+                assert_eq!(removed.epoch.number(), own.saturating_add(1));
+                assert_eq!(store.standing(&alice()).await.unwrap().ended_ago, Some(Duration::ZERO));
+            }
+            assert_eq!(store.epoch(&alice()).await.unwrap(), removed.epoch);
         }
     });
+}
+
+/// What a script answers where an epoch is not one.
+#[test]
+fn r070_an_epoch_that_cannot_be_read_is_an_error_wherever_it_is_needed() {
+    let runtime = runtime();
+    let server = Redis::shared();
+    let place = Handle::tag_of(&alice());
+    for (broken, subject) in [("own", "alice"), ("everybodys", "")] {
+        let store = runtime.block_on(options(&server.url()).prefix(broken).connect()).unwrap();
+        for value in [&b"short"[..], &[0; 15], &[0; 17]] {
+            let key = format!("{broken}:{{{place:04x}}}:e:{subject}");
+            server.try_ask(&[b"SET", key.as_bytes(), value]).unwrap();
+            runtime.block_on(async {
+                let corrupt =
+                    |error: StoreError| assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{broken}");
+                corrupt(store.standing(&alice()).await.unwrap_err());
+                let record = sessions(Some(&alice()), 1, 1).pop().unwrap();
+                corrupt(store.insert(record, admission()).await.unwrap_err());
+                corrupt(store.remove_all(&alice(), None, Reason::RevokedAll, NOW).await.unwrap_err());
+                if subject.is_empty() {
+                    corrupt(store.remove_everybody(Reason::RevokedAll, NOW).await.unwrap_err());
+                }
+            });
+        }
+    }
 }

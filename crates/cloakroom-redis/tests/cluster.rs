@@ -156,7 +156,7 @@ fn r054_a_slot_that_moves_loses_no_session_and_no_end() {
                 .await
                 .unwrap()
                 .epoch;
-            let since = cloakroom_core::store::Since::Epoch(epoch);
+            let since = epoch;
             let admission = cloakroom_core::store::Admission { since, ..admission() };
             let mine = sessions(Some(&whose), 5, 31);
             for record in &mine {

@@ -36,6 +36,8 @@ async fn use_all_of_it(store: &RedisStore) {
     assert!(store.remove(records[0].handle(), Reason::LoggedOut, NOW).await.unwrap().is_some());
     hear(&notices, EndNotice::Ended(records[0].handle()));
     assert_eq!(store.remove_all(&alice(), None, Reason::RevokedAll, NOW).await.unwrap().ended.len(), 2);
+    put(store, &sessions(None, 2, 2)).await;
+    assert_eq!(store.remove_everybody(Reason::RevokedAll, NOW).await.unwrap(), 2);
     store.warnings().await.unwrap();
 }
 
@@ -97,8 +99,8 @@ fn r129_the_documented_rules_for_the_user_are_just_what_is_needed() {
     let runtime = runtime();
     runtime.block_on(async {
         use_all_of_it(&open().await.unwrap()).await;
-        // The last two are for a cluster; the one before is for the connection on which ends are heard.
-        let elsewhere = ["+cluster|slots", "+asking", "+subscribe", "+ping"];
+        // The first two are for a cluster, the next two for the connection on which ends are heard.
+        let elsewhere = ["+cluster|slots", "+asking", "+subscribe", "+ping", "+scan"];
         // Without these the store works, and says what it does not know.
         let optional = ["+info", "+config|get"];
         let commands = rules.split(' ').filter(|word| word.starts_with('+') && !elsewhere.contains(word));
@@ -116,6 +118,10 @@ fn r129_the_documented_rules_for_the_user_are_just_what_is_needed() {
             }
             server.ask(&["ACL", "SETUSER", "cloakroom", command]);
         }
+        server.ask(&["ACL", "SETUSER", "cloakroom", "-scan"]);
+        let error = open().await.unwrap().remove_everybody(Reason::RevokedAll, NOW).await;
+        error.expect_err("+scan is not needed");
+        server.ask(&["ACL", "SETUSER", "cloakroom", "+scan"]);
         // Neither other keys nor another channel.
         for (change, back) in [("resetkeys", "~p:*"), ("resetchannels", "&p:ended")] {
             server.ask(&["ACL", "SETUSER", "cloakroom", change]);

@@ -10,7 +10,7 @@ use cloakroom::SystemClock;
 use cloakroom::core::clock::Clock as _;
 use cloakroom_testkit::ManualClock;
 
-use crate::harness::{Scripted, application, raw};
+use crate::harness::{Client, Scripted, application, raw};
 use crate::places::Place;
 
 macro_rules! on_every_store {
@@ -37,6 +37,7 @@ on_every_store!(
     r058_r059_what_is_ended_on_one_gateway_is_refused_on_another_at_the_next_request,
     r056_r057_a_login_that_began_on_one_gateway_before_a_revoke_all_on_another_does_not_survive_it,
     r058_the_command_line_lists_and_ends_sessions_while_gateways_run,
+    r058_the_command_line_ends_the_sessions_of_everybody_and_asks_before,
 );
 
 async fn sessions_and_their_data_are_the_same_through_both_gateways(place: &Place) {
@@ -99,30 +100,74 @@ async fn r056_r057_a_login_that_began_on_one_gateway_before_a_revoke_all_on_anot
     let (upstream, received) = application().await;
     let (application, scripted) = Scripted::start().await;
     let now = SystemClock.now().unwrap();
-    let clock = ManualClock::new(now.plus(Duration::from_secs(1)));
-    let one = place.gateway(upstream, clock.clone()).await;
-    let two = place.gateway(scripted, ManualClock::new(now)).await;
-    let mut owner = one.client();
-    owner.log_in("alice").await;
-    // The password is being checked there while the owner ends everything here.
-    let client = two.client();
-    let (login, ()) = tokio::join!(
-        async { raw(two.address, client.request("POST", "/login", &[]).as_bytes()).await },
-        async {
-            let exchange = application.next().await;
-            owner.told(&["Session-Logout: everywhere"]).await;
-            exchange.reply("Session-Login: \"alice\"\r\n").await;
+    let off = |seconds: i64| {
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { now.minus(by) } else { now.plus(by) }
+    };
+    // How far the clocks are off where all sessions are ended and where the login is, and how far the latter is set in between.
+    for (ending, logging_in, set) in [(1, 0, 0), (-1, 0, 0), (4, -4, 0), (-4, 4, 0), (0, 0, -4), (-4, 4, -8)]
+    {
+        let clock = ManualClock::new(off(logging_in));
+        let one = place.gateway(upstream, ManualClock::new(off(ending))).await;
+        let two = place.gateway(scripted, clock.clone()).await;
+        let mut owner = one.client();
+        // Until it is later by the store's clock, too, a login could be one that the end before has beaten.
+        patiently(async || {
+            owner.log_in("alice").await;
+            owner.get("/").await;
+            received.lock().unwrap().last().unwrap().contains("session-subject: \"alice\"\n")
+        })
+        .await;
+        // The password is being checked there while the owner ends everything here.
+        let client = two.client();
+        let (login, ()) = tokio::join!(
+            async { raw(two.address, client.request("POST", "/login", &[]).as_bytes()).await },
+            async {
+                let exchange = application.next().await;
+                clock.set(off(logging_in + set));
+                owner.told(&["Session-Logout: everywhere"]).await;
+                exchange.reply("Session-Login: \"alice\"\r\n").await;
+            }
+        );
+        let case = format!("ended at {ending} s, login at {logging_in} s, set by {set} s");
+        assert!(
+            !login.contains("set-cookie: __Host-Http-sid=") || login.contains("Max-Age=0"),
+            "{case}: {login}"
+        );
+        assert!(!login.starts_with("HTTP/1.1 200"), "{case}: {login}");
+        assert!(two.log.take().contains(&"authn_login_superseded"), "{case}");
+    }
+}
+
+/// Tries until it is so. Waits for something that comes by itself, as time passes.
+async fn patiently(mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..10_000 {
+        if is_so().await {
+            return;
         }
-    );
-    assert!(!login.contains("set-cookie: __Host-Http-sid=") || login.contains("Max-Age=0"), "{login}");
-    assert!(!login.starts_with("HTTP/1.1 200"), "{login}");
-    assert!(two.log.take().contains(&"authn_login_superseded"));
-    clock.advance(Duration::from_millis(1));
-    let mut again = one.client();
-    again.log_in("alice").await;
-    again.get("/").await;
-    let seen = received.lock().unwrap().last().cloned().unwrap();
-    assert!(seen.contains("session-subject: \"alice\"\n"), "a login that begins later is let in: {seen}");
+    }
+    panic!("it never came");
+}
+
+async fn r058_the_command_line_ends_the_sessions_of_everybody_and_asks_before(place: &Place) {
+    let (upstream, received) = application().await;
+    let one = place.gateway(upstream, SystemClock).await;
+    let (mut alice, mut bob) = (one.client(), one.client());
+    alice.log_in("alice").await;
+    bob.log_in("bob").await;
+    let finds = async |client: &mut _, subject: bool, when: &str| {
+        let client: &mut Client = client;
+        client.get("/").await;
+        let seen = received.lock().unwrap().last().cloned().unwrap();
+        assert_eq!(seen.contains("session-subject"), subject, "{when}: {seen}");
+    };
+    let (code, said) = place.says(&["sessions", "revoke-everybody"], "");
+    assert!(code != Some(0) && said.contains("--yes"), "{said}");
+    finds(&mut bob, true, "not confirmed").await;
+    let (code, said) = place.says(&["sessions", "revoke-everybody", "--yes"], "");
+    assert!(code == Some(0) && said.contains("Ended ") && said.contains("sign in again"), "{said}");
+    finds(&mut alice, false, "ended").await;
+    finds(&mut bob, false, "ended").await;
 }
 
 async fn r058_the_command_line_lists_and_ends_sessions_while_gateways_run(place: &Place) {

@@ -66,11 +66,12 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, PepperClaim, Reason, RemovedAll, Replaced, Shared, Store,
-    StoreError, Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, Found, Inserted, PepperClaim, Reason, RemovedAll, Replaced, Shared, Standing,
+    Store, StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
+mod epochs;
 mod error;
 mod operations;
 mod options;
@@ -179,8 +180,8 @@ impl BySubject for SqliteStore {
         self.0.readers.read(|connection| operations::list(connection, subject))
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        self.0.readers.read(|connection| operations::epoch(connection, subject))
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        self.0.readers.read(|connection| epochs::standing(connection, subject))
     }
 
     async fn remove_all(
@@ -195,6 +196,20 @@ impl BySubject for SqliteStore {
             .writer
             .submit(move |connection| operations::remove_all(connection, &subject, keep, reason, now))
             .await
+    }
+
+    /// In batches, between which other writes have their turn.
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        let writer = &self.0.writer;
+        let mut rest = Some(writer.submit(move |connection| epochs::raise_everybody(connection, now)).await?);
+        let mut ended = 0;
+        while let Some(next) = rest {
+            let done =
+                writer.submit(move |connection| epochs::end_some(connection, next, reason, now)).await?;
+            ended += done.0;
+            rest = done.1;
+        }
+        Ok(ended)
     }
 }
 

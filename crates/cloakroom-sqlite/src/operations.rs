@@ -5,15 +5,16 @@ use std::time::Duration;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version, deadline};
 use cloakroom_core::store::{
-    Admission, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError, StoreErrorKind, SweepLimits,
+    Admission, Found, Inserted, Reason, RemovedAll, Replaced, StoreError, StoreErrorKind, SweepLimits,
     SweepReport, Swept, Tombstone,
 };
 use cloakroom_core::token::Handle;
 use rusqlite::{Connection, Params, Row, params};
 
+use crate::epochs;
 use crate::error::store_error;
 
-type Answer<T> = Result<T, StoreError>;
+pub(crate) type Answer<T> = Result<T, StoreError>;
 
 /// How long the sweeper leaves a row alone that it could not read.
 const UNREADABLE_RETRY: Duration = Duration::from_secs(3600);
@@ -44,10 +45,6 @@ pub(crate) fn list(connection: &Connection, subject: &Subject) -> Answer<Vec<Rec
     })
 }
 
-pub(crate) fn epoch(connection: &Connection, subject: &Subject) -> Answer<Epoch> {
-    Ok(last_epoch(connection, subject)?.map_or(Epoch::default(), |(epoch, _)| epoch))
-}
-
 /// Inserts a record whose encoded body is given, so that encoding it does not hold up the writer.
 pub(crate) fn insert(
     connection: &Connection,
@@ -66,7 +63,7 @@ pub(crate) fn insert(
     }
     let mut evicted = Vec::new();
     if let Some(subject) = record.subject() {
-        if !admission.admits(last_epoch(connection, subject)?) {
+        if !admission.admits(epochs::standing(connection, subject)?.epoch) {
             return Ok(Inserted::Superseded);
         }
         if admission.cap.is_some() {
@@ -172,7 +169,12 @@ pub(crate) fn end(
 }
 
 /// Ends a session even if its record cannot be read: what is damaged must not keep the subject's others alive.
-fn end_anyhow(connection: &Connection, handle: Handle, reason: Reason, at: Timestamp) -> Answer<()> {
+pub(crate) fn end_anyhow(
+    connection: &Connection,
+    handle: Handle,
+    reason: Reason,
+    at: Timestamp,
+) -> Answer<()> {
     match end(connection, handle, reason, at) {
         Err(error) if error.kind() == StoreErrorKind::Corrupt => {
             bury(connection, handle, &Tombstone::bare(reason, at))
@@ -199,15 +201,8 @@ pub(crate) fn remove_all(
     reason: Reason,
     now: Timestamp,
 ) -> Answer<RemovedAll> {
-    let last = last_epoch(connection, subject)?;
-    let epoch = last.map_or(Epoch::default(), |(epoch, _)| epoch).next(now);
-    let next = epoch.number().cast_signed();
-    // The later time stays if this clock is behind: it decides which logins arrived too early.
-    let at = time_in(last.map_or(now, |(_, at)| at.max(now)));
-    let values = params![subject.as_str(), next, at];
-    if execute(connection, "UPDATE epochs SET epoch = ?2, at = ?3 WHERE subject = ?1", values)? == 0 {
-        execute(connection, "INSERT INTO epochs (subject, epoch, at) VALUES (?1, ?2, ?3)", values)?;
-    }
+    epochs::raise(connection, Some(subject), now)?;
+    let epoch = epochs::standing(connection, subject)?.epoch;
     let mut handles =
         rows(connection, "SELECT handle FROM sessions WHERE subject = ?1", [subject.as_str()], |row| {
             handle(row, 0)
@@ -328,20 +323,13 @@ fn live(
     Ok(sessions.drain(..).flatten().collect())
 }
 
-fn last_epoch(connection: &Connection, subject: &Subject) -> Answer<Option<(Epoch, Timestamp)>> {
-    row(connection, "SELECT epoch, at FROM epochs WHERE subject = ?1", [subject.as_str()], |row| {
-        let number: i64 = row.get(0).map_err(store_error)?;
-        Ok((Epoch::from_number(number.cast_unsigned()), time_out(row, 1)?))
-    })
-}
-
 /// A record out of the columns version, seen and body, which come first in every query that reads one.
 fn record(handle: Handle, row: &Row<'_>) -> Answer<Record> {
     let body = row.get_ref(2).map_err(store_error)?.as_blob().map_err(StoreError::corrupt)?;
     Ok(Record::decode(handle, version_out(row, 0)?, time_out(row, 1)?, body)?)
 }
 
-fn handle(row: &Row<'_>, column: usize) -> Answer<Handle> {
+pub(crate) fn handle(row: &Row<'_>, column: usize) -> Answer<Handle> {
     row.get(column).map(Handle::from_bytes).map_err(store_error)
 }
 
@@ -360,7 +348,7 @@ fn version_out(row: &Row<'_>, column: usize) -> Answer<Version> {
     Ok(Version::from_number(number.cast_unsigned()))
 }
 
-fn time_in(time: Timestamp) -> i64 {
+pub(crate) fn time_in(time: Timestamp) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -377,7 +365,7 @@ fn idle_ms(record: &Record) -> i64 {
     i64::try_from(millis(record.idle_limit())).unwrap_or(i64::MAX)
 }
 
-fn count_in(count: usize) -> i64 {
+pub(crate) fn count_in(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 

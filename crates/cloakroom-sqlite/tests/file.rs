@@ -35,10 +35,7 @@ fn everything_is_found_again_after_reopening() {
     let epoch = block_on(async {
         store.remove_all(&alice(), None, Reason::RevokedAll, NOW).await.unwrap();
         let epoch = store.epoch(&alice()).await.unwrap();
-        let admission = cloakroom_core::store::Admission {
-            since: cloakroom_core::store::Since::Epoch(epoch),
-            ..admission()
-        };
+        let admission = cloakroom_core::store::Admission { since: epoch, ..admission() };
         for record in [&kept, &ended] {
             assert_eq!(store.insert(record.clone(), admission).await.unwrap(), admitted());
         }

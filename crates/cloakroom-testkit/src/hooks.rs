@@ -11,8 +11,8 @@ use std::task::{Context, Poll, Waker};
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Figures, Found, Inserted, Reason, RemovedAll, Replaced, Store,
-    StoreError, Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, Figures, Found, Inserted, Reason, RemovedAll, Replaced, Standing,
+    Store, StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -32,10 +32,12 @@ pub enum Operation {
     Touch,
     /// [`BySubject::list`].
     List,
-    /// [`BySubject::epoch`].
+    /// [`BySubject::standing`].
     Epoch,
     /// [`BySubject::remove_all`].
     RemoveAll,
+    /// [`BySubject::remove_everybody`].
+    RemoveEverybody,
     /// [`Sweep::sweep`].
     Sweep,
     /// [`Store::probe`].
@@ -209,8 +211,8 @@ impl<S: BySubject, H: Hook> BySubject for Hooked<S, H> {
         self.around(Operation::List, || self.inner().list(subject)).await
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        self.around(Operation::Epoch, || self.inner().epoch(subject)).await
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        self.around(Operation::Epoch, || self.inner().standing(subject)).await
     }
 
     async fn remove_all(
@@ -221,6 +223,10 @@ impl<S: BySubject, H: Hook> BySubject for Hooked<S, H> {
         now: Timestamp,
     ) -> Result<RemovedAll, StoreError> {
         self.around(Operation::RemoveAll, || self.inner().remove_all(subject, keep, reason, now)).await
+    }
+
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        self.around(Operation::RemoveEverybody, || self.inner().remove_everybody(reason, now)).await
     }
 }
 
@@ -264,7 +270,7 @@ impl Counts {
         self.0.values().sum()
     }
 
-    /// Calls that only read: `find`, `list` and `epoch`.
+    /// Calls that only read: `find`, `list` and `standing`.
     pub fn reads(&self) -> u64 {
         self.of(Operation::Find) + self.of(Operation::List) + self.of(Operation::Epoch)
     }

@@ -47,8 +47,15 @@ fn every_mistake_is_caught_by_the_check_that_is_there_for_it() {
         RemoveAnswersWithNothing(1) => r054_a_removal_leaves_a_tombstone_of_the_latest_record;
         RemoveBuriesTwice(1) => a_second_removal_finds_nothing_and_leaves_the_tombstone;
         EpochIsIgnored(1) => r054_a_login_that_began_before_all_sessions_were_ended_is_refused;
-        ArrivalMayBeEqual(1) => r054_a_login_without_epoch_must_arrive_after_all_sessions_were_ended;
-        EpochTimeGoesBack(1) => r054_a_login_without_epoch_must_arrive_after_all_sessions_were_ended;
+        EndedAgoByTheCallersClock(1) => r054_how_long_ago_all_sessions_were_ended_is_told_by_the_stores_clock_alone;
+        EndedAgoOfTheFirst(1) => r054_how_long_ago_all_sessions_were_ended_is_told_by_the_stores_clock_alone;
+        EndedAgoOfEverybodyIsNotTold(1) => r058_a_login_that_began_before_everybodys_sessions_were_ended_is_refused;
+        EverybodyHasNoEpoch(1) => r058_a_login_that_began_before_everybodys_sessions_were_ended_is_refused;
+        EverybodyIsForgottenInAnswers(1) => r058_a_login_that_began_before_everybodys_sessions_were_ended_is_refused;
+        EverybodyIsRaisedApart(13) => r058_no_login_survives_an_end_of_everybodys_sessions_that_it_races;
+        EverybodyButVisitors(1) => r058_ending_everybodys_sessions_ends_every_session_and_says_how_many;
+        EverybodyIsAThousand(1) => r058_ending_everybodys_sessions_ends_every_session_and_says_how_many;
+        EverybodyLeavesNoTombstones(1) => r058_ending_everybodys_sessions_ends_every_session_and_says_how_many;
         EpochKeepsAnonymousOut(1) => an_epoch_concerns_its_subject_only;
         EpochNeedsSessions(1) => ending_all_sessions_raises_the_epoch_even_without_sessions;
         EpochComesBack(1) => a_sweep_forgets_epochs_after_their_time_and_not_before;
@@ -113,6 +120,7 @@ fn every_check_is_in_the_macro() {
     let files = [
         include_str!("../src/suite/admission.rs"),
         include_str!("../src/suite/basics.rs"),
+        include_str!("../src/suite/everybody.rs"),
         include_str!("../src/suite/limits.rs"),
         include_str!("../src/suite/parallel.rs"),
         include_str!("../src/suite/subjects.rs"),

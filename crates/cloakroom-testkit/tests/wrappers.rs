@@ -17,7 +17,7 @@ use cloakroom_core::lifecycle::establish::Draft;
 use cloakroom_core::record::{Record, Subject};
 use cloakroom_core::seal::Pepper;
 use cloakroom_core::store::{
-    Admission, BySubject, Found, Reason, Since, Store, StoreErrorKind, Sweep, SweepLimits,
+    Admission, BySubject, Epoch, Found, Reason, Store, StoreErrorKind, Sweep, SweepLimits,
 };
 use cloakroom_testkit::{Counting, Failing, Moment, Operation, SeededEntropy, Yielding, block_on};
 use support::{Bug, Model};
@@ -41,7 +41,7 @@ fn record() -> Record {
 }
 
 fn admission() -> Admission {
-    Admission { now: NOW, since: Since::Arrival(NOW), cap: None }
+    Admission { now: NOW, since: Epoch::default(), cap: None }
 }
 
 #[test]
@@ -59,6 +59,7 @@ fn each_method_is_counted_under_its_own_name() {
         store.list(&alice).await.unwrap();
         store.epoch(&alice).await.unwrap();
         store.remove_all(&alice, None, Reason::RevokedAll, NOW).await.unwrap();
+        store.remove_everybody(Reason::RevokedAll, NOW).await.unwrap();
         store.sweep(NOW, limits).await.unwrap();
     });
     let counts = store.take();
@@ -71,13 +72,14 @@ fn each_method_is_counted_under_its_own_name() {
         (Operation::List, 1),
         (Operation::Epoch, 1),
         (Operation::RemoveAll, 1),
+        (Operation::RemoveEverybody, 1),
         (Operation::Sweep, 1),
     ] {
         assert_eq!(counts.of(operation), calls, "{operation:?}");
     }
-    assert_eq!((counts.total(), counts.reads(), counts.writes()), (10, 4, 6));
+    assert_eq!((counts.total(), counts.reads(), counts.writes()), (11, 4, 7));
     assert_eq!(store.counts().total(), 0);
-    assert_eq!(store.calls(), 10);
+    assert_eq!(store.calls(), 11);
 }
 
 #[test]

@@ -65,6 +65,23 @@ impl Sessions {
         Ok(ended.len())
     }
 
+    /// Ends all sessions of everybody, anonymous ones too, and beats every login that is under way: for when there is no telling whose
+    /// sessions can be trusted, as after a break-in or after a backup was restored. Returns how many there were; one event says so.
+    ///
+    /// Sessions that are made while it runs may end with the others. If it fails, some have ended and no login that began before comes
+    /// in; call it again.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Store`].
+    pub async fn end_everybody(&self) -> Result<u64, SessionError> {
+        let now = self.now().await?;
+        let ended = self.shared.store.remove_everybody(Reason::RevokedAll, now).await;
+        let ended = ended.map_err(|error| self.shared.refuse_outside(error.into()))?;
+        self.shared.observe(&Event::new(EventKind::EverybodyEnded(ended), Client::default(), now));
+        Ok(ended)
+    }
+
     /// A clock that is an hour ahead would end the logins of the next hour too.
     async fn now(&self) -> Result<Timestamp, SessionError> {
         self.shared.compare().await.map_err(|error| self.shared.refuse_outside(error))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Figures, Found, Inserted, Reason, RemovedAll, Replaced,
+    Admission, BySubject, EndListener, Figures, Found, Inserted, Reason, RemovedAll, Replaced, Standing,
     StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
@@ -23,7 +23,7 @@ pub(crate) trait AnyStore: Send + Sync {
     fn remove(&self, handle: Handle, reason: Reason, now: Timestamp) -> Answer<'_, Option<Record>>;
     fn touch(&self, handle: Handle, seen: Timestamp) -> Answer<'_, ()>;
     fn list<'a>(&'a self, subject: &'a Subject) -> Answer<'a, Vec<Record>>;
-    fn epoch<'a>(&'a self, subject: &'a Subject) -> Answer<'a, Epoch>;
+    fn standing<'a>(&'a self, subject: &'a Subject) -> Answer<'a, Standing>;
     fn remove_all<'a>(
         &'a self,
         subject: &'a Subject,
@@ -34,6 +34,7 @@ pub(crate) trait AnyStore: Send + Sync {
     fn time(&self) -> Answer<'_, Option<Timestamp>>;
     fn probe(&self) -> Answer<'_, ()>;
     fn govern(&self, figures: Figures);
+    fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Answer<'_, u64>;
     fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Answer<'_, SweepReport>;
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "nobody can watch without a runtime"))]
     fn on_end(&self, listener: EndListener);
@@ -70,8 +71,8 @@ impl<S: BySubject + Sweep> AnyStore for S {
         Box::pin(BySubject::list(self, subject))
     }
 
-    fn epoch<'a>(&'a self, subject: &'a Subject) -> Answer<'a, Epoch> {
-        Box::pin(BySubject::epoch(self, subject))
+    fn standing<'a>(&'a self, subject: &'a Subject) -> Answer<'a, Standing> {
+        Box::pin(BySubject::standing(self, subject))
     }
 
     fn remove_all<'a>(
@@ -82,6 +83,10 @@ impl<S: BySubject + Sweep> AnyStore for S {
         now: Timestamp,
     ) -> Answer<'a, RemovedAll> {
         Box::pin(BySubject::remove_all(self, subject, keep, reason, now))
+    }
+
+    fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Answer<'_, u64> {
+        Box::pin(BySubject::remove_everybody(self, reason, now))
     }
 
     fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Answer<'_, SweepReport> {

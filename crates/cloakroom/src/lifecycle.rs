@@ -9,7 +9,7 @@ use cloakroom_core::error::EngineError;
 use cloakroom_core::event::{Event, EventKind};
 use cloakroom_core::lifecycle::{LogIn, Newcomer, Rotation};
 use cloakroom_core::record::{Level, Proof, Subject};
-use cloakroom_core::store::{Found, Inserted, Reason, RemovedAll, Replaced, Since, StoreError};
+use cloakroom_core::store::{Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError};
 use cloakroom_core::token::Handle;
 
 use serde::Serialize;
@@ -31,7 +31,16 @@ pub struct Login {
     subject: Subject,
     proof: Proof,
     data: Changes,
-    since: Since,
+    basis: Basis,
+}
+
+/// What a login goes by to lose against an "end all sessions".
+#[derive(Clone, Copy)]
+enum Basis {
+    /// The epoch that was read before the credentials were checked.
+    Epoch(Epoch),
+    /// The request's arrival.
+    Arrival,
 }
 
 impl Login {
@@ -90,7 +99,8 @@ impl Login {
 
     async fn run(&mut self, act: &mut Act) -> Result<(), SessionError> {
         act.shared().agree().await?;
-        let (mut login, now) = self.plan(act)?;
+        let since = self.since(act).await?;
+        let (mut login, now) = self.plan(act, since.unwrap_or_default())?;
         if !login.end().is_empty() {
             act.end(login.end(), Reason::Superseded).await?;
         }
@@ -98,6 +108,9 @@ impl Login {
         act.publish(|loaded| {
             loaded.changes.clear();
         })?;
+        if since.is_none() {
+            return Err(SessionError::LoginSuperseded);
+        }
         for _ in 0..TRIES {
             match act.shared().store.insert(login.record().clone(), login.admission()).await? {
                 Inserted::Inserted { evicted } => {
@@ -118,13 +131,26 @@ impl Login {
         Err(StoreError::unavailable("every new handle was taken").into())
     }
 
-    fn plan(&mut self, act: &Act) -> Result<(LogIn, Timestamp), SessionError> {
-        let shared = act.shared();
-        let (changes, since) = self.session.slot.with(|loaded| {
-            // A request's own "end all sessions" renews its admission.
+    /// The epoch that must still be the subject's at the insert; `None` if all sessions were ended since the request came.
+    async fn since(&self, act: &Act) -> Result<Option<Epoch>, SessionError> {
+        let slot = &self.session.slot;
+        // A request's own "end all sessions" renews its admission.
+        let own = slot.with(|loaded| {
             let own = loaded.own_epochs.iter().rev().find(|(subject, _)| *subject == self.subject);
-            Ok((loaded.changes.clone(), own.map_or(self.since, |(_, epoch)| Since::Epoch(*epoch))))
+            Ok(own.map(|(_, epoch)| *epoch))
         })?;
+        match (own, self.basis) {
+            (Some(epoch), _) | (None, Basis::Epoch(epoch)) => Ok(Some(epoch)),
+            (None, Basis::Arrival) => {
+                let standing = act.shared().store.standing(&self.subject).await?;
+                Ok(standing.admits_arrival(slot.age()?).then_some(standing.epoch))
+            }
+        }
+    }
+
+    fn plan(&mut self, act: &Act, since: Epoch) -> Result<(LogIn, Timestamp), SessionError> {
+        let shared = act.shared();
+        let changes = self.session.slot.with(|loaded| Ok(loaded.changes.clone()))?;
         let (proof, data) = (std::mem::take(&mut self.proof), std::mem::take(&mut self.data));
         let who = Newcomer { subject: self.subject.clone(), proof, data };
         let now = shared.now()?;
@@ -149,25 +175,29 @@ impl Session {
     /// [`SessionError::Value`] for a subject that cannot be one; [`SessionError::Store`].
     pub async fn begin_login(&self, subject: impl Into<Arc<str>>) -> Result<Login, SessionError> {
         let subject = Subject::new(subject)?;
-        let epoch = match self.slot.shared.store.epoch(&subject).await {
-            Ok(epoch) => epoch,
-            Err(error) => return Err(self.slot.refuse(error.into())),
-        };
-        Ok(self.login(subject, Since::Epoch(epoch)))
+        match self.slot.shared.store.standing(&subject).await {
+            Ok(standing) => Ok(self.login(subject, Basis::Epoch(standing.epoch))),
+            Err(error) => Err(self.slot.refuse(error.into())),
+        }
     }
 
     /// Begins a login for credentials that were checked elsewhere, so that no epoch could be read before: it loses against
     /// an "end all sessions" that is younger than the request.
     ///
+    /// Which of the two came first is told by how long ago each was, the one by the store's clock and the other by this process's. So it
+    /// matters neither what time the machines' clocks show nor whether they are set meanwhile; what is in doubt, for as long as the
+    /// store takes to answer, is refused.
+    ///
     /// # Errors
     ///
     /// [`SessionError::Value`] for a subject that cannot be one; [`SessionError::Clock`].
     pub fn login_since_arrival(&self, subject: impl Into<Arc<str>>) -> Result<Login, SessionError> {
-        Ok(self.login(Subject::new(subject)?, Since::Arrival(self.slot.arrived?)))
+        self.slot.arrived?;
+        Ok(self.login(Subject::new(subject)?, Basis::Arrival))
     }
 
-    fn login(&self, subject: Subject, since: Since) -> Login {
-        Login { session: self.clone(), subject, proof: Proof::default(), data: Changes::default(), since }
+    fn login(&self, subject: Subject, basis: Basis) -> Login {
+        Login { session: self.clone(), subject, proof: Proof::default(), data: Changes::default(), basis }
     }
 
     /// Begins and completes a login in one, for those who have nothing to verify in between.

@@ -16,6 +16,10 @@ impl Observer for TracingObserver {
             EventKind::StoreFailed(kind) => Some(kind),
             _ => None,
         };
+        let count = match &event.kind {
+            EventKind::EverybodyEnded(sessions) => Some(*sessions),
+            _ => reported.map(|(_, count)| count.into()),
+        };
         // Fields, not text: whatever writes them out escapes control characters.
         macro_rules! write_event {
             ($level:ident) => {
@@ -30,7 +34,7 @@ impl Observer for TracingObserver {
                     directive = reported.map(|(violation, _)| violation.directive),
                     blocked = reported.map(|(violation, _)| tracing::field::display(&violation.blocked)),
                     page = reported.and_then(|(violation, _)| violation.path.as_deref()),
-                    count = reported.map(|(_, count)| count),
+                    count,
                     client = %event.client,
                     network = event.client.network.map(tracing::field::display),
                     at_ms = event.at.as_millis(),

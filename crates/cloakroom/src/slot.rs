@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use cloakroom_core::client::{Client, Network};
 use cloakroom_core::clock::{ClockError, Timestamp};
@@ -19,6 +20,7 @@ use crate::changing::Updating;
 use crate::error::SessionError;
 use crate::guessing;
 use crate::layer::{RequestHead, Shared};
+use crate::system::steady;
 
 /// One request's session: what it presented, and what has become of it.
 pub(crate) struct Slot {
@@ -28,6 +30,7 @@ pub(crate) struct Slot {
     address: Option<IpAddr>,
     activity: Activity,
     pub(crate) arrived: Result<Timestamp, ClockError>,
+    arrived_steadily: Instant,
     state: Mutex<State>,
 }
 
@@ -99,6 +102,7 @@ impl Slot {
             address: shared.address_of.as_ref().and_then(|address_of| address_of(head)),
             activity: shared.activity_of.as_ref().map_or(Activity::User, |activity_of| activity_of(head)),
             arrived: shared.clock.now(),
+            arrived_steadily: steady(),
             state: Mutex::new(State::Untouched),
             shared: Arc::clone(shared),
         })
@@ -256,6 +260,13 @@ impl Slot {
             }
         }
         Ok(resumed)
+    }
+
+    /// How long ago the request arrived: whichever clock says longer, so that one that is set back makes nothing younger, and one that
+    /// is set forward, as that of a store on the same machine is with it, makes no end of all sessions older than the request.
+    pub(crate) fn age(&self) -> Result<Duration, SessionError> {
+        let by_clock = self.shared.now()?.since(self.arrived?);
+        Ok(steady().saturating_duration_since(self.arrived_steadily).max(by_clock))
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -1,6 +1,6 @@
 //! The operating system's clock and randomness: the only place that asks for either.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use cloakroom_core::clock::{Clock, ClockError, Timestamp};
 use cloakroom_core::entropy::{Entropy, EntropyError};
@@ -19,6 +19,15 @@ impl Clock for SystemClock {
         }
         Ok(Timestamp::EPOCH.plus(since))
     }
+}
+
+/// A clock that nothing sets: for how long something took, never for what time it is.
+pub(crate) fn steady() -> Instant {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "beside the clock above; it measures, and decides no limit"
+    )]
+    Instant::now()
 }
 
 /// The operating system's cryptographically secure randomness.

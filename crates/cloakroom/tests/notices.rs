@@ -11,7 +11,7 @@ use axum::routing::get;
 use cloakroom::core::clock::Timestamp;
 use cloakroom::core::record::{Record, Subject, Version};
 use cloakroom::core::store::{
-    Admission, BySubject, EndListener, EndNotice, Epoch, Found, Inserted, RemovedAll, Replaced, Store,
+    Admission, BySubject, EndListener, EndNotice, Found, Inserted, RemovedAll, Replaced, Standing, Store,
     StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom::{Ended, Handle, MemoryStore, Reason, Session, SessionEnd, SessionLayer};
@@ -84,8 +84,8 @@ impl BySubject for Telling {
         self.store.list(subject).await
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        self.store.epoch(subject).await
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        self.store.standing(subject).await
     }
 
     async fn remove_all(
@@ -96,6 +96,10 @@ impl BySubject for Telling {
         now: Timestamp,
     ) -> Result<RemovedAll, StoreError> {
         self.store.remove_all(subject, keep, reason, now).await
+    }
+
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        self.store.remove_everybody(reason, now).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::hash::{Hash as _, Hasher as _};
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::Record;
-use cloakroom_core::store::{Admission, AtCap, Cap, Reason};
+use cloakroom_core::store::{Admission, AtCap, Cap, Epoch, Reason};
 use cloakroom_core::token::Handle;
 use serde::{Deserialize, Serialize};
 
@@ -47,15 +47,6 @@ impl Life {
     }
 }
 
-/// [`Since`](cloakroom_core::store::Since), to be written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Since {
-    /// The epoch that was read before.
-    Epoch(u64),
-    /// The arrival.
-    Arrival(Timestamp),
-}
-
 /// [`Cap`], to be written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Capped {
@@ -94,7 +85,7 @@ pub enum Call {
         life: Life,
         new: Seen,
         now: Timestamp,
-        since: Since,
+        since: u64,
         cap: Capped,
     },
     Replace {
@@ -136,13 +127,8 @@ impl Call {
     }
 
     /// The conditions of an insert as a store takes them.
-    pub fn admission(now: Timestamp, since: Since, cap: Capped) -> Admission {
-        use cloakroom_core::store;
-        let since = match since {
-            Since::Epoch(number) => store::Since::Epoch(store::Epoch::from_number(number)),
-            Since::Arrival(at) => store::Since::Arrival(at),
-        };
-        Admission { now, since, cap: cap.cap() }
+    pub fn admission(now: Timestamp, since: u64, cap: Capped) -> Admission {
+        Admission { now, since: Epoch::from_number(since), cap: cap.cap() }
     }
 }
 

@@ -16,7 +16,7 @@ use cloakroom_testkit::suite::FullStore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Capped, Recorder, Since};
+use super::{Capped, Recorder};
 use crate::world::START;
 
 /// What a load is made of.
@@ -353,12 +353,8 @@ impl<S: FullStore> Client<S> {
 
     async fn log_in(&mut self, slot: usize, subject: Option<Subject>, cap: Capped, epoch: u64) -> bool {
         let now = self.now();
-        let since = match self.draw(4) {
-            0 => Since::Arrival(now.minus(Duration::from_millis(self.draw(20)))),
-            _ => Since::Epoch(epoch),
-        };
         let record = self.record(subject.clone(), now);
-        let answer = self.recorder.insert(self.number, &self.store, record.clone(), (now, since, cap)).await;
+        let answer = self.recorder.insert(self.number, &self.store, record.clone(), (now, epoch, cap)).await;
         match answer {
             Ok(Inserted::Inserted { .. }) => {
                 let before = lock(&self.shared.slots[slot]).record.replace(record);
@@ -398,8 +394,7 @@ impl<S: FullStore> Client<S> {
             1 => self.recorder.touch(client, &self.store, handle, now).await.is_ok(),
             2 => self.recorder.remove(client, &self.store, handle, Reason::Revoked, now).await.is_ok(),
             3 => {
-                let since = Since::Arrival(now);
-                let answer = self.recorder.insert(client, &self.store, dead, (now, since, Capped::No));
+                let answer = self.recorder.insert(client, &self.store, dead, (now, 0, Capped::No));
                 answer.await.is_ok()
             }
             _ => {

@@ -36,7 +36,7 @@ pub mod model;
 mod record;
 mod search;
 
-pub use call::{Answer, Call, Capped, Event, History, Life, Seen, Since};
+pub use call::{Answer, Call, Capped, Event, History, Life, Seen};
 pub use check::{Checked, Violation, check};
 pub use load::{Load, Progress, Settings};
 pub use record::Recorder;

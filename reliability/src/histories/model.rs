@@ -21,11 +21,12 @@ pub enum Session {
 }
 
 /// The sessions of one subject, or one anonymous session.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct State {
     sessions: BTreeMap<Handle, Session>,
-    /// The last end of all sessions.
-    last: Option<(Epoch, Timestamp)>,
+    /// The epoch, and whether it is known exactly: it comes from the store's clock, so where the answer was lost, the number is only
+    /// known not to be less.
+    last: (Epoch, bool),
     hash: u128,
 }
 
@@ -33,7 +34,7 @@ pub struct State {
 #[derive(Debug, Default)]
 pub struct Undo {
     sessions: Vec<(Handle, Option<Session>)>,
-    last: Option<Option<(Epoch, Timestamp)>>,
+    last: Option<(Epoch, bool)>,
 }
 
 impl Undo {
@@ -61,6 +62,12 @@ pub enum Step {
     },
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self { sessions: BTreeMap::new(), last: (Epoch::default(), true), hash: 0 }
+    }
+}
+
 impl State {
     /// A hash of everything.
     pub const fn hash(&self) -> u128 {
@@ -80,7 +87,7 @@ impl State {
         let right = match call {
             Call::Insert { .. } if !capped => self.insert_uncapped(call, answer, &mut undo),
             _ => {
-                let now = self.call(call, &mut undo);
+                let now = self.call(call, answer, &mut undo);
                 answer.is_none_or(|answer| same(answer, &now))
             }
         };
@@ -101,7 +108,7 @@ impl State {
         }
     }
 
-    fn call(&mut self, call: &Call, undo: &mut Undo) -> Answer {
+    fn call(&mut self, call: &Call, answer: Option<&Answer>, undo: &mut Undo) -> Answer {
         match call {
             Call::Find { handle } => match self.sessions.get(handle) {
                 Some(Session::Live(seen, _)) => Answer::Live(*seen),
@@ -137,26 +144,33 @@ impl State {
                 let live = self.all_live().map(|(handle, seen, _)| (handle, seen));
                 Answer::Listed(live.collect())
             }
-            Call::Epoch { .. } => Answer::Epoch(self.epoch().number()),
+            Call::Epoch { .. } => {
+                if let Some(Answer::Epoch(number)) = answer {
+                    self.learn(Epoch::from_number(*number), undo);
+                }
+                Answer::Epoch(self.last.0.number())
+            }
             Call::RemoveAll { keep, reason, now, .. } => {
                 let gone = self.all_live().map(|(handle, ..)| handle);
                 let gone: Vec<_> = gone.filter(|handle| Some(*handle) != *keep).collect();
                 for handle in &gone {
                     self.put(*handle, Session::Ended(*reason, *now), undo);
                 }
-                let epoch = self.epoch().next(*now);
-                let at = self.last.map_or(*now, |(_, at)| at.max(*now));
-                undo.last = Some(self.last);
-                self.set_last(Some((epoch, at)));
+                let next = self.last.0.next(Timestamp::EPOCH);
+                let (epoch, exact) = match answer {
+                    Some(Answer::RemovedAll { epoch, .. }) => (next.max(Epoch::from_number(*epoch)), true),
+                    _ => (next, false),
+                };
+                self.raise((epoch, exact), undo);
                 Answer::RemovedAll { ended: gone, epoch: epoch.number() }
             }
-            Call::Insert { .. } => self.insert(call, undo),
+            Call::Insert { .. } => self.insert(call, answer, undo),
             // Parted into one step for each session before it comes here.
             Call::Sweep { .. } => Answer::Swept(Vec::new()),
         }
     }
 
-    fn insert(&mut self, call: &Call, undo: &mut Undo) -> Answer {
+    fn insert(&mut self, call: &Call, answer: Option<&Answer>, undo: &mut Undo) -> Answer {
         let Call::Insert { handle, subject, life, new, now, since, cap } = call else {
             return Answer::Absent;
         };
@@ -166,7 +180,10 @@ impl State {
         let mut evicted = Vec::new();
         if subject.is_some() {
             let admission = Call::admission(*now, *since, *cap);
-            if !admission.admits(self.last) {
+            if answer != Some(&Answer::Superseded) {
+                self.learn(admission.since, undo);
+            }
+            if !admission.admits(self.last.0) || !self.last.1 {
                 return Answer::Superseded;
             }
             let due = |seen: &Seen, life: &Life| deadline(seen.seen, life.idle_ms, life.absolute).0;
@@ -189,7 +206,11 @@ impl State {
     fn insert_uncapped(&mut self, call: &Call, answer: Option<&Answer>, undo: &mut Undo) -> bool {
         let Call::Insert { handle, subject, life, new, now, since, cap } = call else { return false };
         let taken = self.sessions.contains_key(handle);
-        let admitted = subject.is_none() || Call::admission(*now, *since, *cap).admits(self.last);
+        let admission = Call::admission(*now, *since, *cap);
+        if subject.is_some() && answer != Some(&Answer::Superseded) {
+            self.learn(admission.since, undo);
+        }
+        let admitted = subject.is_none() || (admission.admits(self.last.0) && self.last.1);
         match answer {
             Some(Answer::HandleTaken) => taken,
             Some(Answer::Superseded) => !taken && !admitted,
@@ -245,8 +266,17 @@ impl State {
         })
     }
 
-    fn epoch(&self) -> Epoch {
-        self.last.map_or(Epoch::default(), |(epoch, _)| epoch)
+    /// Takes an epoch for the one that was not known exactly, if it may be.
+    fn learn(&mut self, epoch: Epoch, undo: &mut Undo) {
+        let (least, exact) = self.last;
+        if !exact && epoch >= least {
+            self.raise((epoch, true), undo);
+        }
+    }
+
+    fn raise(&mut self, last: (Epoch, bool), undo: &mut Undo) {
+        undo.last.get_or_insert(self.last);
+        self.set_last(last);
     }
 
     fn put(&mut self, handle: Handle, session: Session, undo: &mut Undo) {
@@ -265,8 +295,8 @@ impl State {
         before
     }
 
-    fn set_last(&mut self, last: Option<(Epoch, Timestamp)>) {
-        for part in [self.last, last].into_iter().flatten() {
+    fn set_last(&mut self, last: (Epoch, bool)) {
+        for part in [self.last, last] {
             self.hash ^= hash_of(&part);
         }
         self.last = last;

@@ -10,7 +10,7 @@ use cloakroom_core::store::{Found, Inserted, Reason, Replaced, StoreError, Store
 use cloakroom_core::token::Handle;
 use cloakroom_testkit::suite::FullStore;
 
-use super::call::{Answer, Call, Capped, Event, History, Life, Seen, Since};
+use super::call::{Answer, Call, Capped, Event, History, Life, Seen};
 
 /// Tombstones and epochs stay for ever here, so that what is gone can be told from what never was.
 const LIMITS: SweepLimits = SweepLimits {
@@ -175,7 +175,7 @@ impl Recorder {
         client: u32,
         store: &impl FullStore,
         record: Record,
-        (now, since, cap): (Timestamp, Since, Capped),
+        (now, since, cap): (Timestamp, u64, Capped),
     ) -> Result<Inserted, StoreError> {
         let call = Call::Insert {
             handle: record.handle(),

@@ -18,6 +18,8 @@ pub struct Variant {
     pub together: bool,
     /// How far the clocks of the actors' gateways are ahead, in seconds. The gateways without a figure are right.
     pub skews: Vec<i64>,
+    /// Whether the clocks of the actors' gateways are set back by a second with every step.
+    pub set_back: bool,
     /// A cap on the user's sessions; the browser's and the other device's count.
     pub cap: Option<(u32, AtCap)>,
 }
@@ -25,7 +27,14 @@ pub struct Variant {
 impl Variant {
     /// Steps are store calls and arrivals, clocks are right, and there is no cap.
     pub const fn plain() -> Self {
-        Self { grain: Grain::Calls, works: false, together: false, skews: Vec::new(), cap: None }
+        Self {
+            grain: Grain::Calls,
+            works: false,
+            together: false,
+            skews: Vec::new(),
+            set_back: false,
+            cap: None,
+        }
     }
 }
 
@@ -141,9 +150,13 @@ impl Path {
             self.taken.push((0, choices));
         }
         let (choice, before) = self.taken[self.at];
-        assert_eq!(before, choices, "the same choices did not lead to the same branching");
+        if before != choices {
+            // A login that was in doubt once and is not now: what lies behind is another tree.
+            self.taken.truncate(self.at);
+            self.taken.push((0, choices));
+        }
         self.at += 1;
-        choice
+        if before == choices { choice } else { 0 }
     }
 
     /// Goes to the next leaf; `false` after the last.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Since, Store, StoreError,
-    Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, Found, Inserted, Reason, RemovedAll, Replaced, Standing, Store, StoreError, Sweep,
+    SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -63,7 +63,7 @@ impl<S> Broken<S> {
     }
 }
 
-impl<S: Store> Store for Broken<S> {
+impl<S: BySubject> Store for Broken<S> {
     async fn find(&self, handle: Handle) -> Result<Found, StoreError> {
         let found = self.inner.find(handle).await?;
         let before = self.before.lock().unwrap().insert(handle, found.clone());
@@ -73,7 +73,11 @@ impl<S: Store> Store for Broken<S> {
     async fn insert(&self, record: Record, mut admission: Admission) -> Result<Inserted, StoreError> {
         match self.fault {
             Fault::NoCap => admission.cap = None,
-            Fault::NoEpoch => admission.since = Since::Arrival(Timestamp::from_millis(u64::MAX)),
+            Fault::NoEpoch => {
+                if let Some(subject) = record.subject() {
+                    admission.since = self.inner.epoch(subject).await?;
+                }
+            }
             _ => {}
         }
         self.inner.insert(record, admission).await
@@ -120,8 +124,8 @@ impl<S: BySubject> BySubject for Broken<S> {
         Ok(list)
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        self.inner.epoch(subject).await
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        self.inner.standing(subject).await
     }
 
     async fn remove_all(
@@ -133,9 +137,13 @@ impl<S: BySubject> BySubject for Broken<S> {
     ) -> Result<RemovedAll, StoreError> {
         self.inner.remove_all(subject, keep, reason, now).await
     }
+
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        self.inner.remove_everybody(reason, now).await
+    }
 }
 
-impl<S: Sweep> Sweep for Broken<S> {
+impl<S: BySubject + Sweep> Sweep for Broken<S> {
     async fn sweep(&self, now: Timestamp, limits: SweepLimits) -> Result<SweepReport, StoreError> {
         self.inner.sweep(now, limits).await
     }

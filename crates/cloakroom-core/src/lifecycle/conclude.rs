@@ -8,7 +8,7 @@ use crate::error::EngineError;
 use crate::event::{Event, EventKind};
 use crate::lifecycle::establish::Draft;
 use crate::record::{Body, Record, Secrets, Version};
-use crate::store::{Admission, Found, Since};
+use crate::store::{Admission, Epoch, Found};
 use crate::token::Handle;
 
 /// The one write of a request.
@@ -217,7 +217,7 @@ impl Engine {
         plan.events.push(resumed.event(EventKind::Created, now).of(record.handle, None));
         plan.cookie = Some(CookieAction::Set(token));
         plan.write =
-            Write::Insert { record, admission: Admission { now, since: Since::Arrival(now), cap: None } };
+            Write::Insert { record, admission: Admission { now, since: Epoch::default(), cap: None } };
         Ok(plan)
     }
 

@@ -10,7 +10,7 @@ use crate::few::Few;
 use crate::lifecycle::establish::{Draft, seal};
 use crate::record::{Body, Proof, Record, Subject};
 use crate::seal::DataKey;
-use crate::store::{Admission, Since};
+use crate::store::{Admission, Epoch};
 use crate::token::{Handle, Token};
 
 /// Who logs in, and with what.
@@ -77,7 +77,7 @@ impl Engine {
         resumed: &Resumed,
         changes: &Changes,
         who: impl Into<Newcomer>,
-        since: Since,
+        since: Epoch,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<LogIn, EngineError> {

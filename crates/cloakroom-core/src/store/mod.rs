@@ -6,7 +6,7 @@ mod error;
 mod figures;
 mod shared;
 
-pub use admission::{Admission, AtCap, Cap, Epoch, Since};
+pub use admission::{Admission, AtCap, Cap, Epoch, Standing};
 pub use ended::{Reason, Tombstone};
 pub use error::{Fault, StoreError, StoreErrorKind};
 pub use figures::{Figures, Governed};
@@ -216,12 +216,21 @@ pub trait BySubject: Store {
     /// Must not miss a session whose insert was acknowledged before the call.
     fn list(&self, subject: &Subject) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
 
-    /// The subject's epoch: 0 where all sessions were never ended.
+    /// How the subject stands: its epoch, and how long ago all sessions of it, or of everybody, were last ended.
     ///
     /// # Security
     ///
-    /// A vulnerability: an old value is accepted by [`Store::insert`] later.
-    fn epoch(&self, subject: &Subject) -> impl Future<Output = Result<Epoch, StoreError>> + Send;
+    /// `ended_ago` is measured by one clock: that of the store, read in the step that ended the sessions and now again. A machine whose
+    /// clock is ahead or behind must not come into it. Merely slow: less than the truth (a login is refused and tried again). A
+    /// vulnerability: more than the truth (a login survives an end that came after it); an old epoch that
+    /// [`Store::insert`] accepts later.
+    fn standing(&self, subject: &Subject) -> impl Future<Output = Result<Standing, StoreError>> + Send;
+
+    /// The epoch of [`BySubject::standing`] alone: 0 where all sessions were never ended.
+    fn epoch(&self, subject: &Subject) -> impl Future<Output = Result<Epoch, StoreError>> + Send {
+        let standing = self.standing(subject);
+        async move { Ok(standing.await?.epoch) }
+    }
 
     /// Ends all sessions of a subject but `keep`, and bumps the subject's epoch, in one atomic step, even if there
     /// is no session at all. Returns what was ended, and the new epoch.
@@ -239,6 +248,23 @@ pub trait BySubject: Store {
         reason: Reason,
         now: Timestamp,
     ) -> impl Future<Output = Result<RemovedAll, StoreError>> + Send;
+
+    /// Ends all sessions of everybody, anonymous ones too, and bumps the epoch of everybody, which is part of every subject's. Returns
+    /// how many sessions were ended.
+    ///
+    /// The epoch comes first, in one step that no insert of a subject's session overlaps: from there on every login that began before
+    /// is refused. Then the sessions are ended, in as many steps as are good for others that use the store; when this answers, none
+    /// lives that was there when it was called. One that was made meanwhile may be ended too. If it fails or its future is dropped,
+    /// what has ended stays ended; call it again. A session whose record cannot be read is ended with a [`Tombstone::bare`].
+    ///
+    /// # Security
+    ///
+    /// A vulnerability: ending sessions before the epoch is bumped, or missing one; a login in between survives.
+    fn remove_everybody(
+        &self,
+        reason: Reason,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
 /// A store that can clear away what time has ended.

@@ -22,7 +22,7 @@ use cloakroom_core::lifecycle::{Rebased, Rotation, Write};
 use cloakroom_core::policy::Policy;
 use cloakroom_core::record::{Proof, Record, Subject};
 use cloakroom_core::seal::{Pepper, Peppers};
-use cloakroom_core::store::{Inserted, Reason, Replaced, Since};
+use cloakroom_core::store::{Epoch, Inserted, Reason, Replaced};
 use cloakroom_core::token::Handle;
 use sha2::{Digest as _, Sha256};
 
@@ -201,7 +201,7 @@ impl Desk {
     pub fn try_log_in(&mut self, request: &mut Request, subject: &str) -> Inserted {
         let who = (Subject::new(subject).unwrap(), Proof::default());
         let (engine, entropy) = (&self.engine, &self.entropy);
-        let since = Since::Arrival(request.resumed.at());
+        let since = Epoch::default();
         let mut login =
             engine.log_in(&request.resumed, &request.changes, who, since, self.now, entropy).unwrap();
         for &handle in login.end() {

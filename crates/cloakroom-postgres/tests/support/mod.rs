@@ -11,7 +11,7 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::lifecycle::establish::Draft;
 use cloakroom_core::record::{Proof, Record, Subject};
 use cloakroom_core::seal::Pepper;
-use cloakroom_core::store::{Admission, EndListener, EndNotice, Epoch, Inserted, Since, SweepLimits};
+use cloakroom_core::store::{Admission, EndListener, EndNotice, Epoch, Inserted, SweepLimits};
 use cloakroom_postgres::{PostgresOptions, PostgresStore};
 use cloakroom_testkit::SeededEntropy;
 use cloakroom_testkit::servers::Postgres;
@@ -132,7 +132,7 @@ impl Heard {
 }
 
 pub(crate) fn admission() -> Admission {
-    Admission { now: NOW, since: Since::Epoch(Epoch::default()), cap: None }
+    Admission { now: NOW, since: Epoch::default(), cap: None }
 }
 
 pub(crate) fn admitted() -> Inserted {

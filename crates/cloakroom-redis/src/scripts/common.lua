@@ -68,10 +68,54 @@ local function deadline_of(value)
   return math.min(number(value, 10) + number(value, 26), number(value, 34))
 end
 
+-- The server's clock, in milliseconds since 1970.
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
 -- A clock that is ahead must not keep a session alive.
 local function clamped(seen, skew)
-  local time = redis.call('TIME')
-  return math.min(seen, time[1] * 1000 + math.floor(time[2] / 1000) + skew)
+  return math.min(seen, clock() + skew)
+end
+
+-- The sum of two numbers of eight bytes; what is carried out of the first byte is lost.
+local function sum(left, right)
+  local bytes, carry = {}, 0
+  for i = 8, 1, -1 do
+    local digit = string.byte(left, i) + string.byte(right, i) + carry
+    bytes[i] = digit % 256
+    carry = math.floor(digit / 256)
+  end
+  return string.char(unpack(bytes))
+end
+
+-- The epoch under a key, and the latest time that a caller has given for it; zero where there is none, and nothing if it cannot be
+-- read.
+local function epoch_of(key)
+  local last = redis.call('GET', key)
+  if not last then
+    return ZERO, ZERO
+  end
+  if #last ~= 16 then
+    return nil
+  end
+  return string.sub(last, 1, 8), string.sub(last, 9, 16)
+end
+
+-- Notes one more end of all sessions. The number is the time by the server's clock, rounded up, or the next one: no caller's clock
+-- comes into it. (The caller's time is for older versions of the store.)
+local function raise(key, epoch, at, now, kept)
+  epoch = next_number(epoch)
+  local by_clock = pack(clock() + 1)
+  if less(epoch, by_clock) then
+    epoch = by_clock
+  end
+  if less(at, now) then
+    at = now
+  end
+  redis.call('SET', key, epoch .. at, 'PX', kept)
+  return epoch
 end
 
 -- How long the key stays, in milliseconds: what is left to the session, and the margin in which it is still recognised. Activity

@@ -12,16 +12,11 @@ local victims, heads, stale = {}, {}, {}
 if index then
   local since, now, max, at_cap = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
   local prefix = ARGV[12]
-  local last = redis.call('GET', KEYS[3])
-  if last and #last ~= 16 then
+  local own, everybody = epoch_of(KEYS[3]), epoch_of(KEYS[4])
+  if not own or not everybody then
     return { 'corrupt' }
   end
-  local read = string.sub(since, 2)
-  if string.sub(since, 1, 1) == 'E' then
-    if (last and string.sub(last, 1, 8) or ZERO) ~= read then
-      return { 'superseded' }
-    end
-  elseif last and not less(string.sub(last, 9, 16), read) then
+  if sum(own, everybody) ~= since then
     return { 'superseded' }
   end
 

@@ -2,8 +2,9 @@ local stamp, now, keep, margin = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local epochs_kept, prefix, channel, bare = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local index = KEYS[1]
 
-local last = redis.call('GET', KEYS[2])
-if last and #last ~= 16 then
+local epoch, at = epoch_of(KEYS[2])
+local everybody = epoch_of(KEYS[3])
+if not epoch or not everybody then
   return { 'corrupt' }
 end
 local ended, struck, tombstones = {}, {}, {}
@@ -19,22 +20,10 @@ for _, handle in ipairs(redis.call('HKEYS', index)) do
   end
 end
 
-local epoch, at = ZERO, now
-if last then
-  epoch = string.sub(last, 1, 8)
-  -- The later time stays if this clock is behind: it decides which logins arrived too early.
-  if less(now, string.sub(last, 9, 16)) then
-    at = string.sub(last, 9, 16)
-  end
-end
-epoch = next_number(epoch)
-if less(epoch, now) then
-  epoch = now
-end
-redis.call('SET', KEYS[2], epoch .. at, 'PX', epochs_kept)
+epoch = raise(KEYS[2], epoch, at, now, epochs_kept)
 for i, handle in ipairs(ended) do
   bury(prefix .. handle, stamp, tombstones[i], margin)
 end
 strike(index, struck)
 announce(channel, ended)
-return { 'ended', epoch, table.concat(ended) }
+return { 'ended', sum(epoch, everybody), table.concat(ended) }

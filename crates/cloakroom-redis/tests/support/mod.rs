@@ -21,7 +21,7 @@ use cloakroom_core::policy::Policy;
 use cloakroom_core::record::{Proof, Record, Subject};
 use cloakroom_core::seal::Pepper;
 use cloakroom_core::store::{
-    Admission, EndNotice, Epoch, Figures, Found, Inserted, Since, Store as _, StoreError, StoreErrorKind,
+    Admission, EndNotice, Epoch, Figures, Found, Inserted, Store as _, StoreError, StoreErrorKind,
 };
 use cloakroom_redis::{RedisOptions, RedisStore};
 use cloakroom_testkit::servers::{Redis, RedisCluster};
@@ -135,7 +135,7 @@ pub(crate) fn sessions(subject: Option<&Subject>, count: usize, seed: u64) -> Ve
 }
 
 pub(crate) fn admission() -> Admission {
-    Admission { now: NOW, since: Since::Epoch(Epoch::default()), cap: None }
+    Admission { now: NOW, since: Epoch::default(), cap: None }
 }
 
 pub(crate) fn admitted() -> Inserted {

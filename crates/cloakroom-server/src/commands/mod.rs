@@ -83,6 +83,17 @@ enum SessionsAction {
     List(SubjectArgs),
     /// End them all, and beat every login that is under way.
     Revoke(SubjectArgs),
+    /// End all sessions of everybody, and beat every login that is under way: after a break-in, or when a backup was restored.
+    RevokeEverybody(EverybodyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct EverybodyArgs {
+    /// Confirms that everybody is to be signed out.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Debug, clap::Args)]

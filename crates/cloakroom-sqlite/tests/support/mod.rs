@@ -10,7 +10,7 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::lifecycle::establish::Draft;
 use cloakroom_core::record::{Proof, Record, Subject};
 use cloakroom_core::seal::Pepper;
-use cloakroom_core::store::{Admission, Epoch, Inserted, Since};
+use cloakroom_core::store::{Admission, Epoch, Inserted};
 use cloakroom_sqlite::{SqliteOptions, SqliteStore};
 use cloakroom_testkit::SeededEntropy;
 use rusqlite::Connection;
@@ -73,7 +73,7 @@ pub(crate) fn sessions(subject: Option<&Subject>, count: usize, seed: u64) -> Ve
 }
 
 pub(crate) fn admission() -> Admission {
-    Admission { now: NOW, since: Since::Epoch(Epoch::default()), cap: None }
+    Admission { now: NOW, since: Epoch::default(), cap: None }
 }
 
 pub(crate) fn admitted() -> Inserted {

@@ -1,5 +1,5 @@
 use cloakroom_core::record::Version;
-use cloakroom_core::store::{AtCap, BySubject as _, Epoch, Inserted, Reason, Replaced, Since, Store as _};
+use cloakroom_core::store::{AtCap, BySubject as _, Epoch, Inserted, Reason, Replaced, Store as _};
 
 use super::*;
 
@@ -7,7 +7,7 @@ async fn insert(store: &impl FullStore, record: &Record, admission: Admission) -
     store.insert(record.clone(), admission).await.expect("insert")
 }
 
-fn since(now: Timestamp, since: Since) -> Admission {
+fn since(now: Timestamp, since: Epoch) -> Admission {
     Admission { since, ..open_door(now) }
 }
 
@@ -22,37 +22,46 @@ pub fn r054_a_login_that_began_before_all_sessions_were_ended_is_refused<F: Fixt
         let record = maker.session(Some(&alice), at(11));
         let never = Epoch::from_number(after.number() + 1);
         for read in [before, never] {
-            assert_eq!(insert(store, &record, since(at(11), Since::Epoch(read))).await, Inserted::Superseded);
+            assert_eq!(insert(store, &record, since(at(11), read)).await, Inserted::Superseded);
             assert_eq!(find(store, record.handle()).await, Found::Absent);
             assert_eq!(listed(store, &alice).await, []);
         }
-        assert_eq!(insert(store, &record, since(at(11), Since::Epoch(after))).await, admitted());
+        assert_eq!(insert(store, &record, since(at(11), after)).await, admitted());
         assert_live(store, &record).await;
         // The next end of all sessions makes that epoch an old one in turn.
         store.remove_all(&alice, None, Reason::RevokedAll, at(12)).await.expect("remove_all");
         let late = maker.session(Some(&alice), at(12));
-        assert_eq!(insert(store, &late, since(at(12), Since::Epoch(after))).await, Inserted::Superseded);
+        assert_eq!(insert(store, &late, since(at(12), after)).await, Inserted::Superseded);
     });
 }
 
-/// Without an epoch that was read, a login must have arrived after the last "end all sessions"; at the same instant is too early.
-pub fn r054_a_login_without_epoch_must_arrive_after_all_sessions_were_ended<F: Fixture>(fixture: &F) {
+/// How long ago all sessions were ended is measured by one clock, the store's: whatever the callers' clocks show, it is never more than
+/// the truth.
+pub fn r054_how_long_ago_all_sessions_were_ended_is_told_by_the_stores_clock_alone<F: Fixture>(fixture: &F) {
+    // No check takes as long, and every clock of a caller here is further off.
+    const AWHILE: Duration = Duration::from_secs(3600);
     fixture.run(async {
-        let (store, maker, alice) = (fixture.store(), Maker::new(line!()), subject("alice"));
-        let first = maker.session(Some(&alice), at(0));
-        assert_eq!(insert(store, &first, since(at(0), Since::Arrival(at(0)))).await, admitted());
-        store.remove_all(&alice, None, Reason::RevokedAll, at(10)).await.expect("remove_all");
-        let record = maker.session(Some(&alice), at(20));
-        for arrival in [at(9), at(10)] {
-            let answer = insert(store, &record, since(at(20), Since::Arrival(arrival))).await;
-            assert_eq!(answer, Inserted::Superseded, "arrived at {arrival}");
+        let (store, alice, bob) = (fixture.store(), subject("alice"), subject("bob"));
+        let end = async |whose, now| {
+            store.remove_all(whose, None, Reason::RevokedAll, now).await.expect("remove_all");
+        };
+        assert_eq!(ended_ago(store, &alice).await, None);
+        let century = Duration::from_secs(100 * 365 * 24 * 3600);
+        for now in [at(0), at(0).minus(century), at(0).plus(century), at(0)] {
+            end(&alice, now).await;
+            let ago = ended_ago(store, &alice).await.expect("all sessions were ended");
+            assert!(ago < AWHILE, "just ended by a clock that shows {now}, and told to be {ago:?} ago");
+            let_the_clock_move(store, &alice).await;
         }
-        let just_after = at(10).plus(Duration::from_millis(1));
-        assert_eq!(insert(store, &record, since(at(20), Since::Arrival(just_after))).await, admitted());
-        // A later end by a clock that is behind does not let older arrivals in.
-        store.remove_all(&alice, None, Reason::RevokedAll, at(5)).await.expect("remove_all");
-        let late = maker.session(Some(&alice), at(20));
-        assert_eq!(insert(store, &late, since(at(20), Since::Arrival(at(7)))).await, Inserted::Superseded);
+        // Who was first is told, and an end takes the place of an earlier one.
+        end(&bob, at(0).minus(century)).await;
+        let_the_clock_move(store, &bob).await;
+        let (later, earlier) = (ended_ago(store, &bob).await, ended_ago(store, &alice).await);
+        assert!(earlier >= later, "{earlier:?}, {later:?}");
+        end(&alice, at(0).minus(century)).await;
+        let (later, earlier) = (ended_ago(store, &alice).await, ended_ago(store, &bob).await);
+        assert!(earlier >= later, "{earlier:?}, {later:?}");
+        assert_eq!(ended_ago(store, &subject("nobody")).await, None);
     });
 }
 
@@ -64,8 +73,8 @@ pub fn an_epoch_concerns_its_subject_only<F: Fixture>(fixture: &F) {
         let bob = maker.session(Some(&subject("bob")), at(5));
         let anonymous = maker.session(None, at(5));
         assert_eq!(insert(store, &bob, open_door(at(11))).await, admitted());
-        assert_eq!(insert(store, &anonymous, since(at(11), Since::Arrival(at(5)))).await, admitted());
-        let strange = since(at(11), Since::Epoch(Epoch::from_number(99)));
+        assert_eq!(insert(store, &anonymous, open_door(at(11))).await, admitted());
+        let strange = since(at(11), Epoch::from_number(99));
         assert_eq!(insert(store, &maker.session(None, at(5)), strange).await, admitted());
     });
 }

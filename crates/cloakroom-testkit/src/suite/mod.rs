@@ -17,6 +17,7 @@
 
 mod admission;
 mod basics;
+mod everybody;
 mod limits;
 mod parallel;
 mod subjects;
@@ -24,6 +25,7 @@ mod sweeping;
 
 pub use admission::*;
 pub use basics::*;
+pub use everybody::*;
 pub use limits::*;
 pub use parallel::*;
 pub use subjects::*;
@@ -38,7 +40,7 @@ use cloakroom_core::lifecycle::establish::Draft;
 use cloakroom_core::record::{Proof, Record, Subject};
 use cloakroom_core::seal::Pepper;
 use cloakroom_core::store::{
-    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, Since, Store, Sweep, Tombstone,
+    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, Store, Sweep, Tombstone,
 };
 use cloakroom_core::token::Handle;
 
@@ -170,7 +172,7 @@ macro_rules! __each_check {
             removing_an_unknown_session_leaves_no_trace
             a_clock_that_runs_backwards_does_no_harm
             r054_a_login_that_began_before_all_sessions_were_ended_is_refused
-            r054_a_login_without_epoch_must_arrive_after_all_sessions_were_ended
+            r054_how_long_ago_all_sessions_were_ended_is_told_by_the_stores_clock_alone
             an_epoch_concerns_its_subject_only
             a_refused_login_evicts_nobody
             r069_a_cap_that_denies_refuses_one_login_more
@@ -187,6 +189,9 @@ macro_rules! __each_check {
             r058_ending_all_sessions_ends_exactly_those_of_the_subject
             r057_ending_all_others_keeps_the_one_named
             ending_all_sessions_raises_the_epoch_even_without_sessions
+            r058_ending_everybodys_sessions_ends_every_session_and_says_how_many
+            r058_a_login_that_began_before_everybodys_sessions_were_ended_is_refused
+            r058_no_login_survives_an_end_of_everybodys_sessions_that_it_races
             ten_thousand_sessions_of_one_subject_are_listed_and_ended
             r001_of_parallel_inserts_of_one_handle_one_succeeds
             r069_parallel_logins_fill_a_denying_cap_exactly
@@ -308,7 +313,7 @@ fn at(secs: u64) -> Timestamp {
 
 /// No cap, and an epoch that was never bumped.
 fn open_door(now: Timestamp) -> Admission {
-    Admission { now, since: Since::Epoch(Epoch::default()), cap: None }
+    Admission { now, since: Epoch::default(), cap: None }
 }
 
 fn capped(now: Timestamp, max: u32, at_cap: AtCap) -> Admission {
@@ -363,6 +368,21 @@ async fn assert_ended(store: &impl FullStore, record: &Record, reason: Reason, w
         Found::Ended(Tombstone::of(record, reason, when)),
         "an ended session must leave exactly its tombstone"
     );
+}
+
+/// How long ago all sessions were ended.
+async fn ended_ago(store: &impl FullStore, subject: &Subject) -> Option<Duration> {
+    store.standing(subject).await.expect("standing").ended_ago
+}
+
+/// Waits until the store's clock has moved on since all sessions of a subject were ended. That is an event, and not far.
+async fn let_the_clock_move(store: &impl FullStore, subject: &Subject) {
+    for _ in 0..100_000_000_u32 {
+        if ended_ago(store, subject).await.expect("all sessions were ended") > Duration::ZERO {
+            return;
+        }
+    }
+    panic!("the store's clock stands still");
 }
 
 async fn listed(store: &impl FullStore, subject: &Subject) -> Vec<Handle> {

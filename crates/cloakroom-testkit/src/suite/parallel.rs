@@ -3,12 +3,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use cloakroom_core::record::Version;
-use cloakroom_core::store::{AtCap, BySubject as _, Epoch, Inserted, Reason, Replaced, Since, Store as _};
+use cloakroom_core::store::{AtCap, BySubject as _, Inserted, Reason, Replaced, Store as _};
 
 use super::*;
 
 /// Runs `work` on as many threads as there are items, all let go at once.
-fn together<F: Fixture, I: Send, T: Send>(
+pub(super) fn together<F: Fixture, I: Send, T: Send>(
     fixture: &F,
     items: Vec<I>,
     work: impl AsyncFn(&F::Store, I) -> T + Sync,
@@ -215,13 +215,10 @@ pub fn r069_no_login_survives_an_end_of_all_sessions_that_it_races<F: Fixture>(f
         let whose = subject(&format!("alice {round}"));
         let mut records: Vec<_> = (0..12).map(|_| Some(maker.session(Some(&whose), at(0)))).collect();
         records.insert(6, None);
-        // In odd rounds the logins carry their arrival rather than an epoch.
-        let since = if round % 2 == 0 { Since::Epoch(Epoch::default()) } else { Since::Arrival(at(9)) };
         let answers = together(fixture, records, async |store, record| match record {
             Some(record) => {
                 let handle = record.handle();
-                let admission = Admission { since, ..open_door(at(10)) };
-                match store.insert(record, admission).await.expect("insert") {
+                match store.insert(record, open_door(at(10))).await.expect("insert") {
                     Inserted::Inserted { .. } => vec![handle],
                     Inserted::Superseded => Vec::new(),
                     other => panic!("neither admitted nor superseded: {other:?}"),

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use cloakroom_core::record::Version;
 use cloakroom_core::store::{
-    BySubject as _, Epoch, Inserted, Reason, Replaced, Since, Store as _, SweepLimits, Swept,
+    BySubject as _, Epoch, Inserted, Reason, Replaced, Store as _, SweepLimits, Swept,
 };
 
 use super::*;
@@ -284,15 +284,19 @@ pub fn a_sweep_forgets_epochs_after_their_time_and_not_before<F: Fixture>(fixtur
         sweep_all(store, end.minus(TICK), 1).await;
         assert_eq!(store.epoch(&alice).await.expect("epoch"), first);
         let late = maker.session(Some(&alice), at(0));
-        let arrived = Admission { since: Since::Arrival(at(0)), ..open_door(end) };
-        assert_eq!(store.insert(late.clone(), arrived).await.expect("insert"), Inserted::Superseded);
+        let old = open_door(end);
+        assert_eq!(store.insert(late.clone(), old).await.expect("insert"), Inserted::Superseded);
 
         if fixture.expiry() != Expiry::Swept {
             fixture.pass(SLACK);
         }
         sweep_all(store, end.plus(TICK), 1).await;
         assert_eq!(store.epoch(&alice).await.expect("epoch"), Epoch::default());
-        assert_eq!(store.insert(late, arrived).await.expect("insert"), admitted());
+        assert_eq!(store.insert(late, old).await.expect("insert"), admitted());
+        // Nothing is forgotten in less than a tick but here.
+        let bob = subject("bob");
+        store.remove_all(&bob, None, Reason::RevokedAll, end.plus(TICK)).await.expect("remove_all");
+        let_the_clock_move(store, &bob).await;
         store.remove_all(&alice, None, Reason::RevokedAll, end.plus(TICK)).await.expect("remove_all");
         assert!(store.epoch(&alice).await.expect("epoch") > first, "an epoch was used twice");
     });

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Barrier, Mutex, MutexGuard};
+use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Since, Store,
+    Admission, AtCap, BySubject, Cap, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Standing, Store,
     StoreError, Sweep, SweepLimits, SweepReport, Swept, Tombstone,
 };
 use cloakroom_core::token::Handle;
@@ -35,10 +36,17 @@ pub(crate) enum Bug {
     RemoveBuriesTwice,
     RemoveAnswersWithNothing,
     EpochIsIgnored,
-    ArrivalMayBeEqual,
+    EndedAgoByTheCallersClock,
+    EndedAgoOfTheFirst,
+    EndedAgoOfEverybodyIsNotTold,
+    EverybodyHasNoEpoch,
+    EverybodyIsForgottenInAnswers,
+    EverybodyIsRaisedApart,
+    EverybodyButVisitors,
+    EverybodyIsAThousand,
+    EverybodyLeavesNoTombstones,
     EpochKeepsAnonymousOut,
     EpochNeedsSessions,
-    EpochTimeGoesBack,
     EpochComesBack,
     EpochIsRaisedApart,
     CapIsIgnored,
@@ -93,6 +101,11 @@ enum Entry {
 struct State {
     entries: BTreeMap<Handle, Entry>,
     epochs: BTreeMap<Subject, (Epoch, Timestamp)>,
+    everybody: Epoch,
+    /// The store's own clock, which moves with every look at it, and when all sessions were ended by it.
+    clock: u64,
+    ended_at: BTreeMap<Subject, u64>,
+    everybody_ended_at: Option<u64>,
     /// What `find_at_once` goes on saying of a session, because it has missed what came then.
     missed: BTreeMap<Handle, Found>,
     latest: Timestamp,
@@ -116,7 +129,9 @@ impl Model {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        let mut state = self.state.lock().unwrap();
+        state.clock += 1;
+        state
     }
 
     fn key(&self, handle: Handle) -> Handle {
@@ -159,13 +174,10 @@ impl Model {
             None if self.is(Bug::EpochKeepsAnonymousOut) || self.is(Bug::CapCountsAnonymous) => &anonymous,
             None => return Ok(Vec::new()),
         };
-        let last = state.epochs.get(subject).copied();
-        if self.is(Bug::ArrivalMayBeEqual)
-            && let Since::Arrival(arrival) = admission.since
+        if !admission.admits(epoch_of(state, subject))
+            && !self.is(Bug::EpochIsIgnored)
+            && !self.is(Bug::CapCountsAnonymous)
         {
-            admission.since = Since::Arrival(Timestamp::from_millis(arrival.as_millis() + 1));
-        }
-        if !admission.admits(last) && !self.is(Bug::EpochIsIgnored) && !self.is(Bug::CapCountsAnonymous) {
             return Err(Inserted::Superseded);
         }
         let Some(Cap { at_cap, .. }) = &mut admission.cap else { return Ok(Vec::new()) };
@@ -244,6 +256,11 @@ impl Model {
     }
 }
 
+/// The subject's own epoch, with that of everybody.
+fn epoch_of(state: &State, subject: &Subject) -> Epoch {
+    state.epochs.get(subject).map_or(Epoch::default(), |(epoch, _)| *epoch).with(state.everybody)
+}
+
 fn end(state: &mut State, key: Handle, reason: Reason, at: Timestamp) -> Option<Record> {
     let entry = state.entries.get_mut(&key)?;
     let Entry::Live(record) = entry else { return None };
@@ -276,7 +293,7 @@ impl Store for Model {
         if !self.is(Bug::InsertTakesTooLarge) {
             record.encode()?;
         }
-        if self.is(Bug::EpochIsRaisedApart) {
+        if self.is(Bug::EpochIsRaisedApart) || self.is(Bug::EverybodyIsRaisedApart) {
             self.gates[0].wait();
         }
         let mut state = self.lock();
@@ -315,7 +332,7 @@ impl Store for Model {
             Err(refused) => refused,
         };
         drop(state);
-        if self.is(Bug::EpochIsRaisedApart) {
+        if self.is(Bug::EpochIsRaisedApart) || self.is(Bug::EverybodyIsRaisedApart) {
             self.gates[1].wait();
         }
         Ok(answer)
@@ -400,8 +417,16 @@ impl BySubject for Model {
         Ok(self.of_subject(&self.lock(), subject))
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        Ok(self.lock().epochs.get(subject).map_or(Epoch::default(), |(epoch, _)| *epoch))
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        let state = self.lock();
+        let everybody = state.everybody_ended_at.filter(|_| !self.is(Bug::EndedAgoOfEverybodyIsNotTold));
+        let last = state.ended_at.get(subject).copied().max(everybody);
+        let mut ended_ago = last.map(|at| Duration::from_millis(state.clock - at));
+        if self.is(Bug::EndedAgoByTheCallersClock) {
+            let clock = Timestamp::from_secs(1_700_000_000);
+            ended_ago = state.epochs.get(subject).map(|(_, at)| clock.since(*at));
+        }
+        Ok(Standing { epoch: epoch_of(&state, subject), ended_ago })
     }
 
     async fn remove_all(
@@ -435,16 +460,56 @@ impl BySubject for Model {
         }
         if any || !self.is(Bug::EpochNeedsSessions) {
             let (last, at) = state.epochs.get(subject).copied().unwrap_or_default();
-            let at = if self.is(Bug::EpochTimeGoesBack) { now } else { at.max(now) };
+            let at = if self.is(Bug::EndedAgoByTheCallersClock) { now } else { at.max(now) };
+            let clock = state.clock;
+            if !(self.is(Bug::EndedAgoOfTheFirst) && state.ended_at.contains_key(subject)) {
+                state.ended_at.insert(subject.clone(), clock);
+            }
             let next = match self.bug {
                 Bug::EpochComesBack => Epoch::from_number(last.number() + 1),
                 _ => last.next(now),
             };
             state.epochs.insert(subject.clone(), (next, at));
         }
-        let epoch = state.epochs.get(subject).map_or(Epoch::default(), |(epoch, _)| *epoch);
+        let own = state.epochs.get(subject).map_or(Epoch::default(), |(epoch, _)| *epoch);
+        let epoch = if self.is(Bug::EverybodyIsForgottenInAnswers) { own } else { epoch_of(&state, subject) };
         let ended = if self.is(Bug::RemoveAllAnswersWithNothing) { Vec::new() } else { ended };
         Ok(RemovedAll { ended, epoch })
+    }
+
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        let mut state = self.lock();
+        let raise = |state: &mut State| {
+            state.everybody = state.everybody.next(now);
+            state.everybody_ended_at = Some(state.clock);
+        };
+        if !self.is(Bug::EverybodyIsRaisedApart) && !self.is(Bug::EverybodyHasNoEpoch) {
+            raise(&mut state);
+        }
+        let spared = |record: &Record| self.is(Bug::EverybodyButVisitors) && record.subject().is_none();
+        let mut live: Vec<_> = state
+            .entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry, Entry::Live(record) if !spared(record)))
+            .map(|(key, _)| *key)
+            .collect();
+        if self.is(Bug::EverybodyIsAThousand) {
+            live.truncate(1000);
+        }
+        for key in &live {
+            end(&mut state, *key, reason, now);
+            if self.is(Bug::EverybodyLeavesNoTombstones) {
+                state.entries.remove(key);
+            }
+        }
+        if self.is(Bug::EverybodyIsRaisedApart) {
+            drop(state);
+            for gate in &self.gates {
+                gate.wait();
+            }
+            raise(&mut self.lock());
+        }
+        Ok(live.len() as u64)
     }
 }
 
@@ -518,6 +583,7 @@ impl Sweep for Model {
         old.truncate(left);
         for subject in old {
             state.epochs.remove(&subject);
+            state.ended_at.remove(&subject);
         }
         match self.bug {
             Bug::SweepNeverSaysMore => report.more = false,

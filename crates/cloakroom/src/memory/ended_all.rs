@@ -2,45 +2,96 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::Subject;
-use cloakroom_core::store::Epoch;
+use cloakroom_core::store::{Epoch, Standing};
+
+/// The end of all sessions, of a subject or of everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) epoch: Epoch,
+    /// By the caller's clock, which also says when it may be forgotten.
+    pub(super) at: Timestamp,
+    /// By the process's own, which nobody sets: what logins are compared with.
+    pub(super) instant: Instant,
+}
+
+impl End {
+    fn after(last: Option<Self>, now: Timestamp, instant: Instant) -> Self {
+        Self {
+            epoch: last.map_or(Epoch::default(), |last| last.epoch).next(now),
+            at: last.map_or(now, |last| last.at.max(now)),
+            instant,
+        }
+    }
+
+    fn later_of(self, other: Self) -> Self {
+        Self {
+            epoch: self.epoch.max(other.epoch),
+            at: self.at.max(other.at),
+            instant: self.instant.max(other.instant),
+        }
+    }
+}
 
 /// Remembers a bounded number of subjects. What had to be forgotten before its time holds for everybody of
 /// whom nothing is remembered: in doubt a login loses.
 #[derive(Debug)]
 pub(super) struct EndedAll {
     most: usize,
-    of: HashMap<Subject, (Epoch, Timestamp)>,
+    of: HashMap<Subject, End>,
     /// One element a subject, with a time that is not later than the subject's.
     due: BinaryHeap<Reverse<(Timestamp, Subject)>>,
-    forgotten: Option<(Epoch, Timestamp)>,
+    forgotten: Option<End>,
+    everybody: Option<End>,
 }
 
 impl EndedAll {
     pub(super) fn new(most: usize) -> Self {
-        Self { most: most.max(1), of: HashMap::new(), due: BinaryHeap::new(), forgotten: None }
+        Self {
+            most: most.max(1),
+            of: HashMap::new(),
+            due: BinaryHeap::new(),
+            forgotten: None,
+            everybody: None,
+        }
     }
 
-    /// The epoch and the time of a subject's last one.
-    pub(super) fn last(&self, subject: &Subject) -> Option<(Epoch, Timestamp)> {
+    /// How a subject stands; `instant` is now.
+    pub(super) fn standing(&self, subject: &Subject, instant: Instant) -> Standing {
+        let last = [self.last(subject), self.everybody];
+        let ended_ago = last.iter().flatten().map(|end| instant.saturating_duration_since(end.instant)).min();
+        Standing { epoch: self.epoch(subject), ended_ago }
+    }
+
+    /// The subject's epoch, with that of everybody.
+    pub(super) fn epoch(&self, subject: &Subject) -> Epoch {
+        let epoch = |end: Option<End>| end.map_or(Epoch::default(), |end| end.epoch);
+        epoch(self.last(subject)).with(epoch(self.everybody))
+    }
+
+    /// The subject's own last one.
+    fn last(&self, subject: &Subject) -> Option<End> {
         self.of.get(subject).copied().or(self.forgotten)
     }
 
-    /// Notes one more; returns the subject's epoch from now on.
-    pub(super) fn note(&mut self, subject: &Subject, now: Timestamp) -> Epoch {
-        let last = self.last(subject);
-        let at = last.map_or(now, |(_, at)| at.max(now));
-        let epoch = last.map_or(Epoch::default(), |(epoch, _)| epoch).next(now);
-        if self.of.insert(subject.clone(), (epoch, at)).is_none() {
-            self.due.push(Reverse((at, subject.clone())));
+    /// Notes the end of all sessions of a subject; returns its epoch from now on.
+    pub(super) fn note(&mut self, subject: &Subject, now: Timestamp, instant: Instant) -> Epoch {
+        let end = End::after(self.last(subject), now, instant);
+        if self.of.insert(subject.clone(), end).is_none() {
+            self.due.push(Reverse((end.at, subject.clone())));
             if self.of.len() > self.most {
                 self.forget_oldest();
             }
         }
-        epoch
+        self.epoch(subject)
+    }
+
+    /// Notes the end of all sessions of everybody. It is one entry, and never forgotten.
+    pub(super) fn note_everybody(&mut self, now: Timestamp, instant: Instant) {
+        self.everybody = Some(End::after(self.everybody, now, instant));
     }
 
     /// Forgets up to `batch` whose time is over; returns how many it looked at.
@@ -50,7 +101,7 @@ impl EndedAll {
             looked_at += 1;
             self.pop();
         }
-        if self.forgotten.is_some_and(|(_, at)| at.plus(ttl) <= now) {
+        if self.forgotten.is_some_and(|end| end.at.plus(ttl) <= now) {
             self.forgotten = None;
         }
         looked_at
@@ -58,20 +109,19 @@ impl EndedAll {
 
     fn forget_oldest(&mut self) {
         while self.of.len() > self.most && !self.due.is_empty() {
-            if let Some((epoch, at)) = self.pop() {
-                let (highest, latest) = self.forgotten.unwrap_or((epoch, at));
-                self.forgotten = Some((highest.max(epoch), latest.max(at)));
+            if let Some(end) = self.pop() {
+                self.forgotten = Some(self.forgotten.map_or(end, |forgotten| forgotten.later_of(end)));
             }
         }
     }
 
     /// Takes the first element: its subject is forgotten, unless there was a later one, which is what is
     /// waited for then.
-    fn pop(&mut self) -> Option<(Epoch, Timestamp)> {
+    fn pop(&mut self) -> Option<End> {
         let Reverse((at, subject)) = self.due.pop()?;
         let last = *self.of.get(&subject)?;
-        if last.1 > at {
-            self.due.push(Reverse((last.1, subject)));
+        if last.at > at {
+            self.due.push(Reverse((last.at, subject)));
             return None;
         }
         self.of.remove(&subject)
@@ -80,6 +130,8 @@ impl EndedAll {
 
 #[cfg(test)]
 mod tests {
+    use crate::system::steady;
+
     use super::*;
 
     fn subject(number: u64) -> Subject {
@@ -94,10 +146,10 @@ mod tests {
     fn one_subject_that_ends_all_over_and_over_takes_one_place() {
         let mut ended = EndedAll::new(10);
         for second in 0..10_000 {
-            ended.note(&subject(1), at(second));
+            ended.note(&subject(1), at(second), steady());
         }
         assert_eq!((ended.of.len(), ended.due.len()), (1, 1));
-        assert_eq!(ended.last(&subject(1)).unwrap().1, at(9_999));
+        assert_eq!(ended.last(&subject(1)).unwrap().at, at(9_999));
         let ttl = Duration::from_secs(100);
         assert_eq!(ended.sweep(at(10_098), ttl, 10), 1, "looked at once, and found to be later");
         assert!(ended.last(&subject(1)).is_some());
@@ -108,19 +160,21 @@ mod tests {
     #[test]
     fn r058_what_had_to_be_forgotten_keeps_out_every_login_that_it_kept_out_before() {
         let mut ended = EndedAll::new(10);
-        let first = ended.note(&subject(0), at(1));
+        let began = steady();
+        let first = ended.note(&subject(0), at(1), steady());
         for number in 1..=1_000 {
-            ended.note(&subject(number), at(1 + number));
+            ended.note(&subject(number), at(1 + number), steady());
         }
         assert_eq!((ended.of.len(), ended.due.len()), (10, 10));
-        let (epoch, time) = ended.last(&subject(0)).unwrap();
+        let End { epoch, at: time, instant } = ended.last(&subject(0)).unwrap();
+        assert!(instant >= began, "nor is the instant forgotten");
         assert!(epoch >= first && time >= at(1), "{epoch:?} {time:?}");
         assert_eq!(
             time,
             at(991),
             "no later than the latest that was forgotten: who comes after that gets in"
         );
-        let again = ended.note(&subject(0), at(2_000));
+        let again = ended.note(&subject(0), at(2_000), steady());
         assert!(again > epoch, "never an epoch that was there before");
         ended.sweep(at(5_000), Duration::from_secs(100), usize::MAX);
         assert_eq!((ended.of.len(), ended.due.len(), ended.forgotten), (0, 0, None));

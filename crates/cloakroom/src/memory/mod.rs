@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store, StoreError, Sweep,
+    Admission, BySubject, Found, Inserted, Reason, RemovedAll, Replaced, Standing, Store, StoreError, Sweep,
     SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
@@ -130,8 +130,8 @@ impl BySubject for MemoryStore {
         self.shard(Handle::tag_of(subject))?.list(subject)
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        Ok(self.shard(Handle::tag_of(subject))?.epoch(subject))
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        Ok(self.shard(Handle::tag_of(subject))?.standing(subject))
     }
 
     async fn remove_all(
@@ -142,6 +142,11 @@ impl BySubject for MemoryStore {
         now: Timestamp,
     ) -> Result<RemovedAll, StoreError> {
         self.shard(Handle::tag_of(subject))?.remove_all(subject, keep, reason, now)
+    }
+
+    /// Shard by shard, so that nobody waits for all of them.
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        self.shards.iter().map(|shard| lock(shard).remove_everybody(reason, now)).sum()
     }
 }
 
@@ -169,7 +174,7 @@ mod tests {
     use cloakroom_core::client::Client;
     use cloakroom_core::lifecycle::establish::Draft;
     use cloakroom_core::seal::Pepper;
-    use cloakroom_core::store::Since;
+    use cloakroom_core::store::Epoch;
     use cloakroom_testkit::SeededEntropy;
 
     use super::*;
@@ -193,7 +198,7 @@ mod tests {
             waited
         };
         assert_eq!(same().await, Found::Absent);
-        let admission = Admission { now, since: Since::Arrival(now), cap: None };
+        let admission = Admission { now, since: Epoch::default(), cap: None };
         store.insert(record, admission).await.unwrap();
         assert!(matches!(same().await, Found::Live(_)));
         store.remove(handle, Reason::Revoked, now).await.unwrap();

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version, stored_deadline};
 use cloakroom_core::store::{
-    Admission, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, StoreError, SweepLimits, SweepReport,
+    Admission, Found, Inserted, Reason, RemovedAll, Replaced, Standing, StoreError, SweepLimits, SweepReport,
     Swept, Tombstone,
 };
 use cloakroom_core::token::Handle;
+
+use crate::system::steady;
 
 use super::bounds::{Kind, Room};
 use super::ended_all::EndedAll;
@@ -69,7 +71,7 @@ impl Shard {
         let evicted = match record.subject() {
             None => Vec::new(),
             Some(subject) => {
-                if !admission.admits(self.ended_all.last(subject)) {
+                if !admission.admits(self.ended_all.epoch(subject)) {
                     return Ok(Inserted::Superseded);
                 }
                 let mut live = self.live_of(subject, admission)?;
@@ -173,8 +175,8 @@ impl Shard {
         Ok(records)
     }
 
-    pub(super) fn epoch(&self, subject: &Subject) -> Epoch {
-        self.ended_all.last(subject).map_or(Epoch::default(), |(epoch, _)| epoch)
+    pub(super) fn standing(&self, subject: &Subject) -> Standing {
+        self.ended_all.standing(subject, steady())
     }
 
     pub(super) fn remove_all(
@@ -187,11 +189,22 @@ impl Shard {
         let records = self.list(subject)?;
         let gone =
             records.iter().map(Record::handle).filter(|handle| Some(*handle) != keep).collect::<Vec<_>>();
-        let epoch = self.ended_all.note(subject, now);
+        let epoch = self.ended_all.note(subject, now, steady());
         for &handle in &gone {
             self.remove(handle, reason, now)?;
         }
         Ok(RemovedAll { ended: gone, epoch })
+    }
+
+    /// Ends every session; returns how many there were.
+    pub(super) fn remove_everybody(&mut self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        self.ended_all.note_everybody(now, steady());
+        let live = |(handle, entry): (&Handle, &Entry)| matches!(entry, Entry::Live(_)).then_some(*handle);
+        let mut ended = 0;
+        for handle in self.entries.iter().filter_map(live).collect::<Vec<_>>() {
+            ended += u64::from(self.remove(handle, reason, now)?.is_some());
+        }
+        Ok(ended)
     }
 
     /// Looks at up to `batch` entries that are due; returns how many.
@@ -252,7 +265,7 @@ mod tests {
     use cloakroom_core::lifecycle::establish::Draft;
     use cloakroom_core::record::Proof;
     use cloakroom_core::seal::Pepper;
-    use cloakroom_core::store::Since;
+    use cloakroom_core::store::Epoch;
     use cloakroom_testkit::SeededEntropy;
 
     use super::*;
@@ -278,7 +291,7 @@ mod tests {
         let mut shard = Shard::new(Arc::new(Room::new(&MemoryBounds::default().sessions(10))), 10);
         let records = [of("alice", &entropy), of("bob", &entropy)];
         for record in &records {
-            shard.insert(record, &Admission { now: NOW, since: Since::Arrival(NOW), cap: None }).unwrap();
+            shard.insert(record, &Admission { now: NOW, since: Epoch::default(), cap: None }).unwrap();
         }
         for (name, other) in records.iter().zip(records.iter().rev()) {
             shard.subjects.add(name.subject().unwrap(), other.handle());
@@ -294,14 +307,14 @@ mod tests {
         let removed = shard.remove_all(&name, None, Reason::RevokedAll, NOW).unwrap();
         assert_eq!(removed.ended, [bob.handle()]);
         assert!(matches!(shard.find(alice.handle()).unwrap(), Found::Live(_)), "alice's lives on");
-        assert_eq!(shard.epoch(&Subject::new("alice").unwrap()), Epoch::default());
+        assert_eq!(shard.standing(&Subject::new("alice").unwrap()), Standing::default());
     }
 
     #[test]
     fn what_is_to_be_looked_at_stays_in_proportion_to_what_lives() {
         let (entropy, mut shard) =
             (SeededEntropy::new(4), Shard::new(Arc::new(Room::new(&MemoryBounds::default())), 10));
-        let login = Admission { now: NOW, since: Since::Arrival(NOW), cap: None };
+        let login = Admission { now: NOW, since: Epoch::default(), cap: None };
         let kept = of("alice", &entropy);
         shard.insert(&kept, &login).unwrap();
         for _ in 0..10_000 {

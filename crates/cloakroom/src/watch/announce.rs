@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Record, Subject, Version};
 use cloakroom_core::store::{
-    Admission, BySubject, EndListener, Epoch, Figures, Found, Inserted, Reason, RemovedAll, Replaced, Store,
-    StoreError, Sweep, SweepLimits, SweepReport,
+    Admission, BySubject, EndListener, EndNotice, Figures, Found, Inserted, Reason, RemovedAll, Replaced,
+    Standing, Store, StoreError, Sweep, SweepLimits, SweepReport,
 };
 use cloakroom_core::token::Handle;
 
@@ -100,8 +100,8 @@ impl<S: BySubject> BySubject for Announcing<S> {
         self.store.list(subject).await
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
-        self.store.epoch(subject).await
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
+        self.store.standing(subject).await
     }
 
     async fn remove_all(
@@ -116,6 +116,13 @@ impl<S: BySubject> BySubject for Announcing<S> {
             self.announce(handle, reason);
         }
         Ok(removed)
+    }
+
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        let removed = self.store.remove_everybody(reason, now).await;
+        // Whoever waits is looked up, also after a failure: some may have ended.
+        self.hub.hear(EndNotice::Missed);
+        removed
     }
 }
 

@@ -6,7 +6,7 @@ use cloakroom::MemoryStore;
 use cloakroom::core::clock::Timestamp;
 use cloakroom::core::record::{Record, Subject, Version};
 use cloakroom::core::store::{
-    Admission, BySubject, Epoch, Found, Inserted, Reason, RemovedAll, Replaced, Store, StoreError, Sweep,
+    Admission, BySubject, Found, Inserted, Reason, RemovedAll, Replaced, Standing, Store, StoreError, Sweep,
     SweepLimits, SweepReport,
 };
 use cloakroom::core::token::Handle;
@@ -94,9 +94,9 @@ impl BySubject for Watched {
         self.inner.list(subject).await
     }
 
-    async fn epoch(&self, subject: &Subject) -> Result<Epoch, StoreError> {
+    async fn standing(&self, subject: &Subject) -> Result<Standing, StoreError> {
         others_first().await;
-        self.inner.epoch(subject).await
+        self.inner.standing(subject).await
     }
 
     async fn remove_all(
@@ -110,6 +110,11 @@ impl BySubject for Watched {
         let removed = self.inner.remove_all(subject, keep, reason, now).await?;
         self.tell(|oracle| removed.ended.iter().for_each(|handle| oracle.ended(*handle, reason, now)));
         Ok(removed)
+    }
+
+    async fn remove_everybody(&self, reason: Reason, now: Timestamp) -> Result<u64, StoreError> {
+        others_first().await;
+        self.inner.remove_everybody(reason, now).await
     }
 }
 
