@@ -47,6 +47,8 @@ pub(crate) struct Serving {
     pub(crate) phase: watch::Receiver<Phase>,
     /// How long a client may take until its first request.
     pub(crate) head_timeout: Duration,
+    /// How long it may be without a request after that.
+    pub(crate) idle_timeout: Duration,
 }
 
 impl Serving {
@@ -94,11 +96,12 @@ impl Serving {
         tokio::select! {
             _ = &mut connection => return,
             () = stopped(&mut phase) => {}
+            () = idle(&mut open, self.idle_timeout) => {}
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             _ = &mut connection => {}
-            () = idle(&mut open) => {}
+            () = idle(&mut open, FAREWELL) => {}
         }
     }
 }
@@ -109,12 +112,12 @@ pub(crate) async fn stopped(phase: &mut watch::Receiver<Phase>) {
     drop(phase.wait_for(|phase| *phase == Phase::Stopping).await);
 }
 
-/// Comes when no request has been under way for a moment.
-async fn idle(open: &mut watch::Receiver<Requests>) {
+/// Comes when no request has been under way for so long.
+async fn idle(open: &mut watch::Receiver<Requests>, patience: Duration) {
     loop {
         drop(open.wait_for(|requests| requests.open == 0).await);
         let again = open.wait_for(|requests| requests.open > 0);
-        if tokio::time::timeout(FAREWELL, async { again.await.is_ok() }).await != Ok(true) {
+        if tokio::time::timeout(patience, async { again.await.is_ok() }).await != Ok(true) {
             return;
         }
     }

@@ -153,6 +153,14 @@ impl Edge {
         response
     }
 
+    /// Takes note of a connection that was closed before anything was said on it.
+    pub(crate) fn turned_away(&self, peer: IpAddr, why: &dyn std::fmt::Display) {
+        let kind = EventKind::RequestRefused;
+        tracing::info!(target: "cloakroom::gateway", %why, %peer, event = kind.name(), "connection closed");
+        let at = SystemClock.now().unwrap_or_default();
+        self.0.sessions.observer().observe(&Event::new(kind, Client::recognise(b"", Some(peer)), at));
+    }
+
     /// Serves a request. Whatever becomes of the client, the request is seen to its end: an application that has
     /// answered "log out" is obeyed.
     pub async fn serve(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Stream> {

@@ -19,6 +19,7 @@ pub mod headers;
 pub mod health;
 pub mod language;
 mod linger;
+pub mod listen;
 pub mod login;
 pub mod obey;
 pub mod open;

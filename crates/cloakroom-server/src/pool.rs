@@ -56,6 +56,10 @@ pub enum Again {
     MayNot,
 }
 
+/// Bytes of an answer that wait for a client that does not read; its head has to fit too. The library's own bound is 400 KB, and a
+/// client over HTTP/2 can leave a hundred answers unread.
+const BUFFER: usize = 64 * 1024;
+
 /// Connections to one address.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool(Arc<Shared>);
@@ -107,7 +111,8 @@ impl Pool {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(connect_timeout));
-        let http = Builder::new();
+        let mut http = Builder::new();
+        http.max_buf_size(BUFFER);
         let mut place = http::uri::Parts::default();
         place.scheme = Some(Scheme::HTTP);
         place.authority = Some(authority);

@@ -15,16 +15,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Config;
+use crate::config::{Config, LimitsConfig};
 use crate::connection::{self, Phase, Serving};
 use crate::edge::{self, Edge};
+use crate::listen::{self, Connections};
 use crate::open::{self, Opened};
 use crate::signals::Hangup;
 use crate::tls::Certificate;
 use crate::tunnel;
 
-/// How long a client may take to send a request's head, or to finish a TLS handshake.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often certificate files are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -113,11 +112,20 @@ pub async fn run_with(
     aside.spawn(health.clone().watch());
     aside.spawn(reload(tls, hangup));
     let (drain, patience) = (config.shutdown.drain, config.shutdown.timeout);
+    let (limits, trusted) = (config.limits.clone(), config.trusted_proxies.clone());
+    let connections = Connections::new(limits.connections, limits.connections_per_address, trusted);
     let (edge, mut landed) = Edge::new(config, &opened)?;
     drop(opened);
     let (phases, phase) = watch::channel(Phase::Serving);
     let (open, mut closed) = mpsc::channel::<()>(1);
-    let serving = Serving { server: Arc::new(server()), edge, health, phase, head_timeout: HEAD_TIMEOUT };
+    let serving = Serving {
+        server: Arc::new(server(&limits)),
+        edge,
+        health,
+        phase,
+        head_timeout: limits.head_timeout,
+        idle_timeout: limits.idle_timeout,
+    };
     let mut stop = std::pin::pin!(async {
         stop.await;
         phases.send_replace(Phase::Draining);
@@ -130,27 +138,27 @@ pub async fn run_with(
         phases.send_replace(Phase::Stopping);
     });
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = listen::next(&listener) => accepted,
             () = &mut stop => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, or a client that gave up: let others finish, and go on.
-                tracing::warn!(target: "cloakroom::gateway", %error, "a connection was not accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let admitted = match connections.admit(peer.ip()) {
+            Ok(admitted) => admitted,
+            Err(full) => {
+                // Closed without a word: who floods gets no answer, and a handshake would cost more than it is worth.
+                serving.edge.turned_away(peer.ip(), &full);
                 continue;
             }
         };
         drop(stream.set_nodelay(true));
+        let stream = admitted.hold(stream);
         let (serving, acceptor, open) = (serving.clone(), acceptor.clone(), open.clone());
         let mut phase = serving.phase.clone();
         tokio::spawn(async move {
             match acceptor {
                 None => serving.connection(stream, peer).await,
                 Some(acceptor) => {
-                    let accepted = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream));
+                    let accepted = tokio::time::timeout(limits.tls_timeout, acceptor.accept(stream));
                     let accepted = tokio::select! {
                         accepted = accepted => accepted,
                         () = connection::stopped(&mut phase) => return,
@@ -182,20 +190,28 @@ pub async fn run_with(
     Ok(())
 }
 
-fn server() -> Builder<TokioExecutor> {
+/// What a client can make the http library hold, and for how long.
+fn server(limits: &LimitsConfig) -> Builder<TokioExecutor> {
     let mut server = Builder::new(TokioExecutor::new());
+    let head = limits.head.on_the_wire();
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(64 * 1024)
+        // The connection has a clock for both versions, which runs between requests too.
+        .header_read_timeout(None)
+        .max_buf_size(head)
         .half_close(true);
+    if limits.head.fields > 100 {
+        server.http1().max_headers(limits.head.fields);
+    }
     server
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(64 * 1024)
-        .max_concurrent_streams(200)
-        .keep_alive_interval(Duration::from_secs(30));
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.streams)
+        .max_send_buf_size(limits.stream_buffer)
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_interval);
     server
 }
 
@@ -236,11 +252,18 @@ mod tests {
         let raw = Raw::parse("upstream = \"http://127.0.0.1:9\"\nstore = \"memory\"").unwrap();
         let config = Config::check(raw).unwrap();
         let opened = open(&config).await.unwrap();
-        let health = opened.health.clone();
+        let (health, limits) = (opened.health.clone(), config.limits.clone());
         let (edge, _landed) = Edge::new(config, &opened).unwrap();
         let (mut client, stream) = tokio::io::duplex(1 << 16);
         let (_phases, phase) = watch::channel(phase);
-        let serving = Serving { server: Arc::new(server()), edge, health, phase, head_timeout: HEAD_TIMEOUT };
+        let serving = Serving {
+            server: Arc::new(server(&limits)),
+            edge,
+            health,
+            phase,
+            head_timeout: limits.head_timeout,
+            idle_timeout: limits.idle_timeout,
+        };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         client.write_all(sent).await.unwrap();
         serving.connection(stream, peer).await;
@@ -253,8 +276,21 @@ mod tests {
     async fn a_client_that_connects_and_asks_nothing_is_let_go() {
         for sent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", PREFACE, b"GET / HT"] {
             // The clock stands still but for those who wait for it.
-            let let_go = tokio::time::timeout(HEAD_TIMEOUT * 3, serve_silent(sent, Phase::Serving)).await;
+            let let_go =
+                tokio::time::timeout(Duration::from_secs(45), serve_silent(sent, Phase::Serving)).await;
             assert!(let_go.is_ok(), "{}", sent.escape_ascii());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_kept_is_let_go_when_it_has_been_idle_with_or_without_half_a_head() {
+        let ask = b"GET /.cloakroom/ready HTTP/1.1\r\nHost: a\r\n\r\n";
+        for rest in [&b""[..], b"GET / HT"] {
+            let begun = tokio::time::Instant::now();
+            serve_silent(&[ask, rest].concat(), Phase::Serving).await;
+            let lasted = begun.elapsed();
+            let idle = Duration::from_secs(60);
+            assert!((idle..idle + Duration::from_secs(10)).contains(&lasted), "{lasted:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, Hidden, Raw, SessionsConfig};
-use crate::{serve, signals};
+use crate::{listen, serve, signals};
 
 /// Sessions in front of any application: secure by default, no SDK.
 #[derive(Debug, Parser)]
@@ -193,8 +193,9 @@ impl Cli {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(mut config: Config) -> anyhow::Result<()> {
     let hangup = signals::Hangup::caught();
+    config.warnings.extend(listen::prepare(&mut config.limits.connections));
     for warning in &config.warnings {
         tracing::warn!(target: "cloakroom::gateway", "{warning}");
     }

@@ -24,6 +24,17 @@ pub struct RawLimits {
     pub remembered_sessions: Option<usize>,
     pub upstream_timeout: Option<String>,
     pub shutdown_timeout: Option<String>,
+    pub connections: Option<usize>,
+    pub connections_per_address: Option<usize>,
+    pub tls_timeout: Option<String>,
+    pub head_timeout: Option<String>,
+    pub idle_timeout: Option<String>,
+    pub ping_interval: Option<String>,
+    pub streams: Option<u32>,
+    pub stream_buffer: Option<usize>,
+    pub head_fields: Option<usize>,
+    pub head_bytes: Option<usize>,
+    pub target_bytes: Option<usize>,
 }
 
 /// Bounds that can be kept.
@@ -40,6 +51,22 @@ pub struct LimitsConfig {
     pub housekeeping_timeout: Duration,
     /// How long the application may take until the head of its response. Default 30 s.
     pub upstream_timeout: Duration,
+    /// Connections of clients in all. Default 4,096, 1 to 1,000,000; fewer where the limit of open files is low.
+    pub connections: usize,
+    /// Connections from one address, or one /64 of IPv6, that is not a trusted proxy. Default 512.
+    pub connections_per_address: usize,
+    /// How long a TLS handshake may take. Default 15 s, 100 ms to 5 min.
+    pub tls_timeout: Duration,
+    /// How long a connection may take until the head of its first request. Default 15 s, 100 ms to 5 min.
+    pub head_timeout: Duration,
+    /// How long a connection may be without a request, half a head included. Default 60 s, 1 s to 1 h.
+    pub idle_timeout: Duration,
+    /// How often an HTTP/2 client is asked whether it is still there, and how long it has to answer. Default 30 s, 1 s to 1 h.
+    pub ping_interval: Duration,
+    /// Requests at a time on one HTTP/2 connection. Default 100, 1 to 10,000.
+    pub streams: u32,
+    /// Bytes of an answer that wait for a client that does not read, for each HTTP/2 stream. Default 32 KiB, 16 KiB to 1 MiB.
+    pub stream_buffer: usize,
 }
 
 /// The section `[shutdown]` as it is written.
@@ -76,8 +103,51 @@ impl RawLimits {
         if let Some(old) = &self.shutdown_timeout {
             check.problem("limits.shutdown_timeout", old, "the same under its new name, shutdown.timeout");
         }
+        let head = Limits::default();
         LimitsConfig {
-            head: Limits::default(),
+            head: Limits {
+                fields: number(check, "head_fields", self.head_fields, head.fields, 10..=1000),
+                field_bytes: number(check, "head_bytes", self.head_bytes, head.field_bytes, 1024..=1_048_576),
+                target_bytes: number(
+                    check,
+                    "target_bytes",
+                    self.target_bytes,
+                    head.target_bytes,
+                    256..=65_535,
+                ),
+            },
+            connections: number(check, "connections", self.connections, 4096, 1..=1_000_000),
+            connections_per_address: number(
+                check,
+                "connections_per_address",
+                self.connections_per_address,
+                512,
+                1..=1_000_000,
+            ),
+            tls_timeout: time(check, "limits.tls_timeout", self.tls_timeout, secs(15), ms(100)..=secs(300)),
+            head_timeout: time(
+                check,
+                "limits.head_timeout",
+                self.head_timeout,
+                secs(15),
+                ms(100)..=secs(300),
+            ),
+            idle_timeout: time(
+                check,
+                "limits.idle_timeout",
+                self.idle_timeout,
+                secs(60),
+                secs(1)..=secs(3600),
+            ),
+            ping_interval: time(
+                check,
+                "limits.ping_interval",
+                self.ping_interval,
+                secs(30),
+                secs(1)..=secs(3600),
+            ),
+            streams: number(check, "streams", self.streams, 100, 1..=10_000),
+            stream_buffer: number(check, "stream_buffer", self.stream_buffer, 32 << 10, 16 << 10..=1 << 20),
             data_bytes: number(check, "data_bytes", self.data_bytes, 4096, 1..=1_000_000),
             form_bytes: number(check, "form_bytes", self.form_bytes, 64 * 1024, 1024..=1_048_576),
             housekeeping_timeout: time(
@@ -165,6 +235,17 @@ mod tests {
             ("data_bytes", ["1", "1000000"], ["0", "1000001"]),
             ("form_bytes", ["1024", "1048576"], ["1023", "1048577"]),
             ("housekeeping_timeout", ["\"1ms\"", "\"10s\""], ["\"0s\"", "\"11s\""]),
+            ("connections", ["1", "1000000"], ["0", "1000001"]),
+            ("connections_per_address", ["1", "1000000"], ["0", "1000001"]),
+            ("tls_timeout", ["\"100ms\"", "\"5m\""], ["\"0s\"", "\"6m\""]),
+            ("head_timeout", ["\"100ms\"", "\"5m\""], ["\"0s\"", "\"6m\""]),
+            ("idle_timeout", ["\"1s\"", "\"1h\""], ["\"999ms\"", "\"2h\""]),
+            ("ping_interval", ["\"1s\"", "\"1h\""], ["\"0s\"", "\"2h\""]),
+            ("streams", ["1", "10000"], ["0", "10001"]),
+            ("stream_buffer", ["16384", "1048576"], ["16383", "1048577"]),
+            ("head_fields", ["10", "1000"], ["9", "1001"]),
+            ("head_bytes", ["1024", "1048576"], ["1023", "1048577"]),
+            ("target_bytes", ["256", "65535"], ["255", "65536"]),
             ("upstream_timeout", ["\"1ms\"", "\"24h\""], ["\"0s\"", "\"25h\""]),
         ] {
             for value in good {
