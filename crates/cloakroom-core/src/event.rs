@@ -127,6 +127,10 @@ pub enum EventKind {
     UpstreamSlow,
     /// Gateway: what the application answered is no HTTP, or has too large a head.
     AnswerRefused,
+    /// Gateway: a request or stream was refused because as many of its client's address were under way as may be.
+    TooManyRequests,
+    /// Gateway: a request or stream was refused because as many were under way in all as may be.
+    Overloaded,
     /// Gateway: a command of the application is malformed or not allowed; none of the response's was obeyed but a logout.
     CommandRefused,
     /// Gateway: the application asked for a logout on a safe method, which any site can make a browser send. Nothing was ended; a
@@ -180,6 +184,8 @@ impl EventKind {
             Self::UpstreamDown => "gateway_upstream_down",
             Self::UpstreamSlow => "gateway_upstream_slow",
             Self::AnswerRefused => "gateway_answer_refused",
+            Self::TooManyRequests => "excess_rate_limit_exceeded",
+            Self::Overloaded => "gateway_overloaded",
             Self::CommandRefused => "gateway_command_refused",
             Self::LogoutUnconfirmed => "gateway_logout_unconfirmed",
             Self::CookieDropped => "gateway_cookie_dropped",
@@ -221,6 +227,8 @@ impl EventKind {
             | Self::UpstreamSlow
             | Self::AnswerRefused
             | Self::LogoutUnconfirmed
+            | Self::TooManyRequests
+            | Self::Overloaded
             | Self::CookieDropped => Severity::Warning,
             _ => Severity::Info,
         }

@@ -3,7 +3,7 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,10 +15,24 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
+use crate::pace::{Pace, Paced, TooSlow};
+use crate::relay::{Relay, Terms};
+
 /// A body broke off.
 #[derive(Debug, thiserror::Error)]
 #[error("the body broke off")]
 pub struct BodyError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl BodyError {
+    pub(crate) fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(cause.into())
+    }
+
+    /// Whether it broke off because the client was too slow.
+    pub fn is_slow(&self) -> bool {
+        self.0.is::<TooSlow>()
+    }
+}
 
 /// Any body, in either direction.
 #[derive(Debug)]
@@ -42,6 +56,28 @@ impl Stream {
     pub fn until(self, ended: Ended, patience: Option<Duration>) -> Self {
         let patience = patience.map_or(Patience::Over, Patience::Whole);
         Self(Tied { body: self, ended, patience }.boxed_unsync())
+    }
+
+    /// Breaks the body off if it comes too slowly. Once `free` is set, only the time that it takes in all counts.
+    #[must_use = "this returns the body that breaks off"]
+    pub fn paced(self, pace: Pace, free: Arc<AtomicBool>) -> Self {
+        Self(Paced::new(self, pace, free).boxed_unsync())
+    }
+
+    /// The body of a response, read as fast as there is room for it, and broken off if its client reads too slowly.
+    pub(crate) fn relayed(self, terms: Terms, asked: bool) -> Self {
+        Self(Relay::new(self, terms, asked).boxed_unsync())
+    }
+
+    /// The body, with something that is held until all of it was read, or nobody reads it any more.
+    #[must_use = "this returns the body that holds it"]
+    pub fn holding(self, held: impl Send + Unpin + 'static) -> Self {
+        Self(Holding { body: self, held: Some(held) }.boxed_unsync())
+    }
+
+    /// A body that breaks off at once.
+    pub(crate) fn failing(error: BodyError) -> Self {
+        Self(Failing(Some(error)).boxed_unsync())
     }
 
     /// The body with its beginning, which was read, before it again.
@@ -89,6 +125,51 @@ impl Body for Prefixed {
         }
         hint.set_lower(rest.lower().saturating_add(beginning));
         hint
+    }
+}
+
+/// A body, and something that is held for it.
+struct Holding<T> {
+    body: Stream,
+    held: Option<T>,
+}
+
+impl<T: Unpin> Body for Holding<T> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let over = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        if over || (polled.is_ready() && self.body.is_end_stream()) {
+            self.held = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+struct Failing(Option<BodyError>);
+
+impl Body for Failing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(self.0.take().map(Err))
     }
 }
 
@@ -175,6 +256,8 @@ pub enum Turn {
     Writer,
     /// Nobody's: the writer broke off.
     Broken,
+    /// Nobody's: the writer was too slow.
+    Slow,
 }
 
 impl Progress {
@@ -183,7 +266,8 @@ impl Progress {
         match self.turn.load(Ordering::Acquire) {
             0 => Turn::Reader,
             1 => Turn::Writer,
-            _ => Turn::Broken,
+            2 => Turn::Broken,
+            _ => Turn::Slow,
         }
     }
 
@@ -216,6 +300,7 @@ impl Body for Watched {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.set(match &polled {
             Poll::Pending => Turn::Writer,
+            Poll::Ready(Some(Err(error))) if error.is_slow() => Turn::Slow,
             Poll::Ready(Some(Err(_))) => Turn::Broken,
             Poll::Ready(_) => Turn::Reader,
         });

@@ -62,18 +62,20 @@ impl Serving {
         let (requests, linger) = (Arc::new(requests), Arc::new(AtomicBool::new(false)));
         let (edge, health, shown) = (self.edge, self.health, self.phase.clone());
         let sends = Arc::clone(&linger);
+        let lane = edge.lane();
         let service = service_fn(move |request: Request<Incoming>| {
             let under_way = UnderWay::begin(&requests);
             // A body that is refused is on its way all the same: see `linger`.
             sends.store(!request.body().is_end_stream(), Ordering::Relaxed);
             let (edge, health, phase) = (edge.clone(), health.clone(), *shown.borrow());
+            let lane = lane.clone();
             async move {
                 let response = match health.answer(&request).await {
                     Some(_) if phase != Phase::Serving && request.uri().path() == READY => {
                         edge.protect(stopping())
                     }
                     Some(answer) => edge.protect(answer),
-                    None => edge.serve(request, peer).await,
+                    None => edge.serve(request, peer, &lane).await,
                 };
                 Ok::<_, Infallible>(response.map(|body| Counted { body, _under_way: under_way }))
             }

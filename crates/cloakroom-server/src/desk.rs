@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,18 +20,22 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::body::Stream;
-use crate::config::{Config, Enforcement};
+use crate::bound::{Full, InAll, IsStream, Streams};
+use crate::config::{Config, Enforcement, Flow};
 use crate::csrf::{Issued, Shown, Tokens, Wanted};
 use crate::edge::{Ask, Demand};
 use crate::forwarded::{self, Proto};
 use crate::headers;
+use crate::held::{self, Budget};
 use crate::language::Language;
 use crate::login::{self, Door};
 use crate::obey::{self, Disobeyed};
+use crate::pace::Free;
 use crate::pages::{self, confirm};
 use crate::problem::{self, Refusal, refuse};
 use crate::protocol::commands::{self, Cause, Kind, Logout, Rejection};
 use crate::protocol::outbound::{Outbound, Who};
+use crate::relay::Terms;
 use crate::routes::{Require, SessionUse, is_own};
 use crate::tunnel;
 use crate::upstream::{Again, Upstream, UpstreamError};
@@ -47,6 +52,10 @@ impl fmt::Debug for Desk {
 
 struct Shared {
     upstream: Upstream,
+    flow: Flow,
+    requests: InAll,
+    streams: Streams,
+    budget: Budget,
     sessions: SessionLayer,
     tokens: Tokens,
     reports: CspReports,
@@ -84,8 +93,10 @@ enum Failure {
     Switch,
     /// The request needed a form token and had none that counts, or had one of another session.
     Token(EventKind),
-    /// The client broke off, or stopped, within a form.
+    /// The client broke off, or stopped, within what is read of its request before the application is asked.
     Broken(StatusCode),
+    /// There are as many requests or streams as there may be.
+    Full(Full),
 }
 
 /// Sends events where the session layer sends its own.
@@ -102,7 +113,15 @@ impl Desk {
     pub fn new(config: &Config, sessions: &SessionLayer, tokens: Tokens, clock: Arc<dyn Clock>) -> Self {
         let secret = config.gateway_secret.as_deref().and_then(|secret| HeaderValue::from_str(secret).ok());
         Self(Arc::new(Shared {
-            upstream: Upstream::new(config.upstream.clone(), config.limits.upstream_timeout),
+            upstream: Upstream::new(
+                config.upstream.clone(),
+                config.limits.upstream_timeout,
+                config.flow.keep,
+            ),
+            flow: config.flow,
+            requests: InAll::new(config.flow.bounds.requests),
+            streams: Streams::new(&config.flow.bounds),
+            budget: Budget::new(config.flow.held.all),
             sessions: sessions.clone(),
             tokens,
             reports: CspReports::new(Arc::clone(&clock), Arc::new(Relay(sessions.clone()))),
@@ -144,7 +163,13 @@ impl Desk {
         } else {
             None
         };
-        let request = request.map(Stream::through);
+        let free = Free::default();
+        let mut request = request.map(Stream::through);
+        if !request.body().is_end_stream() {
+            let pace = ask.route.pace(self.0.flow.pace);
+            request = request.map(|body| body.paced(pace, Arc::clone(&free.0)));
+            request.extensions_mut().insert(free);
+        }
         // Who may not come here at all is told that first: a form of before the end of a session leads to the login page.
         if !own
             && let Some(session) = &session
@@ -230,7 +255,19 @@ impl Desk {
         ask: &Ask,
         session: Option<&Session>,
     ) -> Result<Response<Stream>, Failure> {
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
+        let http1 = parts.version <= http::Version::HTTP_11;
+        // Nothing of the head stands against it any more. What it brings is taken in first, so that a slow client keeps only the
+        // gateway waiting; what does not say how long it is may be one half of a conversation, and goes on as it comes.
+        let conversation = body.size_hint().exact().is_none();
+        body = held::gather(body, self.0.flow.held.each, &self.0.budget).await.map_err(|error| {
+            Failure::Broken(if error.is_slow() {
+                StatusCode::REQUEST_TIMEOUT
+            } else {
+                StatusCode::BAD_REQUEST
+            })
+        })?;
+        let place = self.0.requests.enter().ok_or(Failure::Full(Full::All))?;
         let client_upgrade =
             ask.websocket.then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>()).flatten();
         let visitor = self.0.tokens.visitor(&parts.headers);
@@ -259,12 +296,16 @@ impl Desk {
         };
         let method = parts.method.clone();
         let navigation = login::is_navigation(&parts.headers);
+        let free = parts.extensions.remove::<Free>();
         parts.extensions = http::Extensions::new();
         let request = Request::from_parts(parts, body);
         // What such a route is asked with (a code) may be spent by now.
         let again = if ask.route.login_callback { Again::MayNot } else { Again::May };
         let answered = self.0.upstream.send(request, ask.target.target(), again).await;
         let mut response = answered.map_err(Failure::Upstream)?;
+        if let Some(free) = free.filter(|_| conversation) {
+            free.0.store(true, Ordering::Release);
+        }
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !(tunnel::switches(&response) && client_upgrade.is_some()) {
             // Not the final response that commands would count in.
@@ -308,13 +349,27 @@ impl Desk {
         let ended = session.map(Session::ended);
         if let Some(client) = client_upgrade.filter(|_| switched) {
             tunnel::ask(response.headers_mut());
-            let life = tunnel::Life { ended, sessions: self.0.sessions.clone(), flight: ask.flight.clone() };
-            tunnel::connect(client, upstream_upgrade, life);
+            let place = self.0.streams.enter(ask.client).map_err(Failure::Full)?;
+            let (sessions, flight) = (self.0.sessions.clone(), ask.flight.clone());
+            tunnel::connect(client, upstream_upgrade, tunnel::Life { ended, sessions, flight, place });
             return Ok(response.map(Stream::through));
         }
         // What does not stream has the time that any response has.
-        let patience = (!is_event_stream(response.headers())).then_some(self.0.upstream_timeout);
-        let response = response.map(Stream::through);
+        let streams = is_event_stream(response.headers());
+        let patience = (!streams).then_some(self.0.upstream_timeout);
+        let mut response = response.map(Stream::through);
+        if response.body().is_end_stream() {
+            return Ok(response);
+        }
+        if streams {
+            let place = self.0.streams.enter(ask.client).map_err(Failure::Full)?;
+            response.extensions_mut().insert(IsStream);
+            response = response.map(|body| body.holding(place));
+        } else {
+            let pace = ask.route.pace(self.0.flow.pace);
+            let terms = Terms { pace, each: self.0.flow.held.each, budget: self.0.budget.clone() };
+            response = response.map(|body| body.holding(place).relayed(terms, http1));
+        }
         Ok(match ended.filter(|_| !response.body().is_end_stream()) {
             Some(ended) => response.map(|body| body.until(ended, patience)),
             None => response,
@@ -376,6 +431,7 @@ impl Desk {
                 (problem::Cause::Stalled, String::new(), EventKind::RequestRefused)
             }
             Failure::Broken(_) => (problem::Cause::Unfinished, String::new(), EventKind::RequestRefused),
+            Failure::Full(full) => (problem::Cause::Busy, full.detail().to_owned(), full.event()),
         };
         self.observe(kind, ask);
         Refusal::new(cause, detail).response()

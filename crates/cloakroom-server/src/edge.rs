@@ -15,12 +15,14 @@ use cloakroom::{
     Activity, Event, EventKind, RequestHead, SessionLayer, SessionService, SystemClock, SystemEntropy,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tower::Layer as _;
 use tower_service::Service as _;
 
 use crate::body::Stream;
+use crate::bound::{Full, InAll, IsStream, PerAddress};
 use crate::config::{Config, Enforcement};
 use crate::csrf::{Names, Tokens, Wanted};
 use crate::desk::Desk;
@@ -80,6 +82,10 @@ pub fn activity(head: RequestHead<'_>) -> Activity {
     head.extensions.get::<Ask>().map_or(Activity::User, |ask| ask.route.activity)
 }
 
+/// What the requests of one connection share: how many of them are under way at once.
+#[derive(Clone, Debug)]
+pub struct Lane(InAll);
+
 /// The gateway as a whole: from a connection's request to its response.
 #[derive(Clone)]
 pub struct Edge(Arc<Shared>);
@@ -95,6 +101,8 @@ struct Shared {
     door: Door,
     language: Language,
     protection: Protection,
+    addresses: PerAddress,
+    lane: usize,
     /// Held by each request under way, so that a shutdown can wait for all of them.
     flights: mpsc::Sender<()>,
 }
@@ -141,6 +149,8 @@ impl Edge {
             door,
             language: config.language,
             protection,
+            addresses: PerAddress::new(config.flow.bounds.address_requests),
+            lane: config.flow.bounds.connection_requests,
             flights,
         };
         Ok((Self(Arc::new(shared)), landed))
@@ -163,33 +173,81 @@ impl Edge {
 
     /// Serves a request. Whatever becomes of the client, the request is seen to its end: an application that has
     /// answered "log out" is obeyed.
-    pub async fn serve(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Stream> {
+    ///
+    /// One that finds its connection's or address's bound reached is not begun. It waits for the connection's as long as its client
+    /// does.
+    pub async fn serve(&self, request: Request<Incoming>, peer: SocketAddr, lane: &Lane) -> Response<Stream> {
+        let edge = self.clone();
+        let panicked = || self.protect(plain(StatusCode::INTERNAL_SERVER_ERROR));
+        let judged = Errand::new(async move { edge.let_in(request, peer) }).await;
+        let (request, leave, asker, client) = match judged {
+            Some(Ok(judged)) => judged,
+            Some(Err(refusal)) => return *refusal,
+            None => return panicked(),
+        };
+        let turn = lane.0.wait().await;
+        let Some(place) = self.0.addresses.enter(client) else {
+            self.tell(Full::Address.event(), Client::recognise(b"", Some(client)));
+            let mut refusal = Refusal::new(Cause::Busy, Full::Address.detail()).response();
+            self.word(&mut refusal, &asker);
+            self.0.protection.apply(&mut refusal, &leave);
+            return refusal;
+        };
         let (edge, flight) = (self.clone(), self.0.flights.clone());
         let run = Errand::new(async move {
-            let http1 = request.version() <= http::Version::HTTP_11;
-            let mut leave = Leave::default();
-            let asker = Asker::of(&request, peer.ip());
-            let mut response = match edge.judge(request, peer.ip(), &mut leave) {
-                Ok(request) => {
-                    let Ok(response) = edge.0.service.clone().call(request).await;
-                    response
-                }
-                Err(refusal) => {
-                    let mut refusal = refusal.response();
-                    if http1 && refusal.status() != StatusCode::FORBIDDEN {
-                        // Where one message is not well-formed, nothing behind it on the connection is trusted.
-                        refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                    }
-                    refusal
-                }
-            };
+            let Ok(mut response) = edge.0.service.clone().call(request).await;
             drop(flight);
-            let shared = &*edge.0;
-            problem::render(&mut response, &asker, shared.language, &shared.door, shared.own());
+            edge.word(&mut response, &asker);
+            // A stream has a place of its own.
+            if response.extensions_mut().remove::<IsStream>().is_none() && !response.body().is_end_stream() {
+                response = response.map(|body| body.holding((turn, place)));
+            }
             edge.0.protection.apply(&mut response, &leave);
             response
         });
-        run.await.unwrap_or_else(|| self.protect(plain(StatusCode::INTERNAL_SERVER_ERROR)))
+        run.await.unwrap_or_else(panicked)
+    }
+
+    /// What the requests of a connection share.
+    pub fn lane(&self) -> Lane {
+        Lane(InAll::new(self.0.lane))
+    }
+
+    /// Judges a request; returns it with what its response needs, and its client's address.
+    #[expect(clippy::type_complexity, reason = "said once")]
+    fn let_in(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<(Request<Incoming>, Leave, Asker, IpAddr), Box<Response<Stream>>> {
+        let http1 = request.version() <= http::Version::HTTP_11;
+        let mut leave = Leave::default();
+        let asker = Asker::of(&request, peer.ip());
+        let refusal = match self.judge(request, peer.ip(), &mut leave) {
+            Ok(request) => {
+                let client = request.extensions().get::<Ask>().map_or(peer.ip(), |ask| ask.client);
+                return Ok((request, leave, asker, client));
+            }
+            Err(refusal) => refusal,
+        };
+        let mut refusal = refusal.response();
+        if http1 && refusal.status() != StatusCode::FORBIDDEN {
+            // Where one message is not well-formed, nothing behind it on the connection is trusted.
+            refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.word(&mut refusal, &asker);
+        self.0.protection.apply(&mut refusal, &leave);
+        Err(Box::new(refusal))
+    }
+
+    /// Puts a refusal into words for whoever asked.
+    fn word(&self, response: &mut Response<Stream>, asker: &Asker) {
+        problem::render(response, asker, self.0.language, &self.0.door, self.0.own());
+    }
+
+    fn tell(&self, kind: EventKind, client: Client) {
+        let at = SystemClock.now().unwrap_or_default();
+        self.0.sessions.observer().observe(&Event::new(kind, client, at));
     }
 
     fn judge(

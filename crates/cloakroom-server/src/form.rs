@@ -47,6 +47,7 @@ impl Form {
             let frame = tokio::time::timeout(patience, body.frame()).await;
             search = match frame.map_err(|_| StatusCode::REQUEST_TIMEOUT)? {
                 None => self.0.end(),
+                Some(Err(error)) if error.is_slow() => return Err(StatusCode::REQUEST_TIMEOUT),
                 Some(Err(_)) => return Err(StatusCode::BAD_REQUEST),
                 Some(Ok(frame)) => match frame.data_ref() {
                     None => Search::More,

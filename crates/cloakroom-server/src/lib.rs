@@ -5,6 +5,7 @@
 //! commands. [`protection`] puts the security headers on whatever leaves.
 
 pub mod body;
+pub mod bound;
 pub mod commands;
 pub mod config;
 mod connection;
@@ -17,18 +18,21 @@ pub mod forwarded;
 pub mod frames;
 pub mod headers;
 pub mod health;
+pub mod held;
 pub mod language;
 mod linger;
 pub mod listen;
 pub mod login;
 pub mod obey;
 pub mod open;
+pub mod pace;
 pub mod pages;
 pub mod path;
 mod pool;
 pub mod problem;
 pub mod protection;
 pub mod protocol;
+mod relay;
 pub mod routes;
 pub mod serve;
 pub mod signals;

@@ -40,11 +40,18 @@ const AHEAD: Duration = Duration::from_secs(1);
 
 /// Which connections that nobody uses are kept.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Keep {
-    /// How long, at most.
-    pub(crate) time: Duration,
-    /// How many, at most.
-    pub(crate) connections: usize,
+#[non_exhaustive]
+pub struct Keep {
+    /// How long, at most. Default 4 s: some applications close after 5.
+    pub time: Duration,
+    /// How many, at most. Default 64.
+    pub connections: usize,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(4), connections: 64 }
+    }
 }
 
 /// Whether a request may be sent once more, if it changes nothing and the connection that it was sent on turns out closed.
@@ -224,7 +231,7 @@ impl Pool {
     }
 
     fn keep(&self, connection: Connection) {
-        if connection.patience.is_zero() {
+        if connection.patience.is_zero() || self.0.keep.connections == 0 {
             return;
         }
         let mut idle = self.idle();

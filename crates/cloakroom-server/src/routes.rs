@@ -5,6 +5,7 @@
 //! unprotected path below it, `/` at best, and make exceptions from that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloakroom::Activity;
 use cloakroom::core::origin::{Forgery, Loading};
@@ -12,6 +13,7 @@ use cloakroom::core::policy::{ConfigErrors, Problem};
 use cloakroom::core::security_headers::ResourcePolicy;
 use http::{Method, Uri};
 
+use crate::pace::Pace;
 use crate::path::{self, Normal, PathError};
 
 /// The gateway's own pages; no route can take them.
@@ -73,6 +75,10 @@ pub struct Route {
     /// Who may load what is here. Default: only the site itself and whoever navigates here if the route demands a login, else
     /// everybody.
     pub loading: Option<Loading>,
+    /// Bytes a second that a client here has to send or read, other than `limits.min_rate`; 0 asks for none.
+    pub min_rate: Option<u64>,
+    /// How long a body here may take in all, other than `limits.transfer_time`.
+    pub transfer_time: Option<Duration>,
     /// Whose pages may use what is here, other than `headers.resource` says. For a path without session only.
     pub resource: Option<ResourcePolicy>,
 }
@@ -89,7 +95,18 @@ impl Route {
             activity: Activity::User,
             forgery: Forgery::Checked,
             loading: None,
+            min_rate: None,
+            transfer_time: None,
             resource: None,
+        }
+    }
+
+    /// How fast bodies have to be here, where they have to be as fast as this elsewhere.
+    pub fn pace(&self, elsewhere: Pace) -> Pace {
+        Pace {
+            rate: self.min_rate.unwrap_or(elsewhere.rate),
+            time: self.transfer_time.unwrap_or(elsewhere.time),
+            ..elsewhere
         }
     }
 

@@ -208,7 +208,7 @@ fn server(limits: &LimitsConfig) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
-        .max_concurrent_streams(limits.streams)
+        .max_concurrent_streams(limits.http2_streams)
         .max_send_buf_size(limits.stream_buffer)
         .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_interval);

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
+use crate::bound::StreamPlace;
 use crate::frames::{Close, Frames};
 
 /// How long a tunnel may take to say that it closes, all in all.
@@ -44,12 +45,14 @@ pub struct Life {
     pub sessions: SessionLayer,
     /// Open for as long as somebody waits for the tunnel.
     pub flight: mpsc::Sender<()>,
+    /// Its place among the streams.
+    pub place: StreamPlace,
 }
 
 /// Connects the two ends until one of them closes, the session ends, or the gateway has waited long enough.
 pub fn connect(client: OnUpgrade, upstream: OnUpgrade, life: Life) {
     tokio::spawn(async move {
-        let Life { ended, sessions: _sessions, flight } = life;
+        let Life { ended, sessions: _sessions, flight, place: _place } = life;
         let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else { return };
         let session = async {
             match ended {

@@ -7,8 +7,8 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Request, Response, StatusCode, Uri, Version, header};
 
 use crate::body::{Progress, Stream, Turn};
-pub use crate::pool::Again;
-use crate::pool::{Answer, Keep, Pool};
+pub use crate::pool::{Again, Keep};
+use crate::pool::{Answer, Pool};
 
 /// The application behind the gateway.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub enum UpstreamError {
     /// The client has broken off within the body of its request, or what it sent is none.
     #[error("the client broke off within its request")]
     Unfinished,
-    /// The client has sent nothing more of its request's body for as long as an application may take.
+    /// The client has sent nothing more of its request's body for as long as an application may take, or too slowly.
     #[error("the client stopped within its request")]
     Stalled,
     /// The request's target cannot be sent on.
@@ -72,8 +72,7 @@ impl UpstreamError {
 
 impl Upstream {
     /// An application at an address, over plain http.
-    pub fn new(authority: Authority, timeout: Duration) -> Self {
-        let keep = Keep { time: Duration::from_secs(4), connections: 64 };
+    pub fn new(authority: Authority, timeout: Duration, keep: Keep) -> Self {
         Self { pool: Pool::new(authority, timeout.min(Duration::from_secs(10)), keep), timeout }
     }
 
@@ -98,6 +97,7 @@ impl Upstream {
         match patiently(answer, &progress, self.timeout).await {
             Some(Ok(response)) => Ok(received(response)),
             Some(Err(_)) if progress.turn() == Turn::Broken => Err(UpstreamError::Unfinished),
+            Some(Err(_)) if progress.turn() == Turn::Slow => Err(UpstreamError::Stalled),
             Some(Err(error)) => Err(error),
             None if progress.turn() == Turn::Writer => Err(UpstreamError::Stalled),
             None => Err(UpstreamError::Slow(self.timeout)),

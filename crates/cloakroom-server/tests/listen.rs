@@ -134,7 +134,7 @@ async fn as_many_cookies_pass_over_http_2_as_over_http_1_and_the_limits_of_a_hea
 
 #[tokio::test]
 async fn a_client_over_http_2_may_have_as_many_requests_under_way_as_is_set() {
-    let gateway = gateway("[limits]\nstreams = 7").await;
+    let gateway = gateway("[limits]\nhttp2_streams = 7").await;
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     // SETTINGS_MAX_CONCURRENT_STREAMS (3) with its value.

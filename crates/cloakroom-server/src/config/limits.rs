@@ -30,11 +30,23 @@ pub struct RawLimits {
     pub head_timeout: Option<String>,
     pub idle_timeout: Option<String>,
     pub ping_interval: Option<String>,
-    pub streams: Option<u32>,
+    pub http2_streams: Option<u32>,
     pub stream_buffer: Option<usize>,
     pub head_fields: Option<usize>,
     pub head_bytes: Option<usize>,
     pub target_bytes: Option<usize>,
+    pub connection_requests: Option<usize>,
+    pub address_requests: Option<usize>,
+    pub upstream_requests: Option<usize>,
+    pub address_streams: Option<usize>,
+    pub streams: Option<usize>,
+    pub body_buffer_bytes: Option<usize>,
+    pub buffers_bytes: Option<usize>,
+    pub min_rate: Option<u64>,
+    pub rate_grace: Option<String>,
+    pub transfer_time: Option<String>,
+    pub upstream_idle_timeout: Option<String>,
+    pub upstream_idle_connections: Option<usize>,
 }
 
 /// Bounds that can be kept.
@@ -64,7 +76,7 @@ pub struct LimitsConfig {
     /// How often an HTTP/2 client is asked whether it is still there, and how long it has to answer. Default 30 s, 1 s to 1 h.
     pub ping_interval: Duration,
     /// Requests at a time on one HTTP/2 connection. Default 100, 1 to 10,000.
-    pub streams: u32,
+    pub http2_streams: u32,
     /// Bytes of an answer that wait for a client that does not read, for each HTTP/2 stream. Default 32 KiB, 16 KiB to 1 MiB.
     pub stream_buffer: usize,
 }
@@ -146,7 +158,7 @@ impl RawLimits {
                 secs(30),
                 secs(1)..=secs(3600),
             ),
-            streams: number(check, "streams", self.streams, 100, 1..=10_000),
+            http2_streams: number(check, "http2_streams", self.http2_streams, 100, 1..=10_000),
             stream_buffer: number(check, "stream_buffer", self.stream_buffer, 32 << 10, 16 << 10..=1 << 20),
             data_bytes: number(check, "data_bytes", self.data_bytes, 4096, 1..=1_000_000),
             form_bytes: number(check, "form_bytes", self.form_bytes, 64 * 1024, 1024..=1_048_576),
@@ -241,7 +253,7 @@ mod tests {
             ("head_timeout", ["\"100ms\"", "\"5m\""], ["\"0s\"", "\"6m\""]),
             ("idle_timeout", ["\"1s\"", "\"1h\""], ["\"999ms\"", "\"2h\""]),
             ("ping_interval", ["\"1s\"", "\"1h\""], ["\"0s\"", "\"2h\""]),
-            ("streams", ["1", "10000"], ["0", "10001"]),
+            ("http2_streams", ["1", "10000"], ["0", "10001"]),
             ("stream_buffer", ["16384", "1048576"], ["16383", "1048577"]),
             ("head_fields", ["10", "1000"], ["9", "1001"]),
             ("head_bytes", ["1024", "1048576"], ["1023", "1048577"]),

@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, read strictly, and every problem listed at once.
 
 mod duration;
+mod flow;
 mod hidden;
 mod limits;
 mod pepper;
@@ -20,6 +21,7 @@ use cloakroom::{ConfigErrors, CookieOptions, GuessingLimits, SameSite};
 use http::uri::Authority;
 
 pub(crate) use self::duration::show;
+pub use self::flow::Flow;
 pub use self::hidden::Hidden;
 pub(crate) use self::hidden::mask;
 pub use self::limits::{LimitsConfig, RawLimits, RawShutdown, ShutdownConfig};
@@ -66,6 +68,8 @@ pub struct Config {
     pub routes: Routes,
     /// What clients and the application can make the gateway hold or wait for.
     pub limits: LimitsConfig,
+    /// What may be under way between clients and the application.
+    pub flow: Flow,
     /// How much guessing of tokens is borne from one network.
     pub guessing: GuessingLimits,
     /// How the gateway stops.
@@ -223,6 +227,7 @@ impl Config {
             raw.routes.into_iter().enumerate().map(|(index, route)| route.check(&mut check, index)).collect();
         let routes = check.take(Routes::new(routes));
         let guessing = guessing(&mut check, &raw.limits);
+        let flow = raw.limits.flow(&mut check);
         let limits = raw.limits.check(&mut check);
         let shutdown = raw.shutdown.check(&mut check);
         if raw
@@ -250,6 +255,7 @@ impl Config {
             clears_whole_site,
             routes,
             limits,
+            flow,
             guessing,
             shutdown,
             gateway_secret: raw.gateway_secret,

@@ -251,6 +251,10 @@ pub struct RawRoute {
     #[serde(default)]
     pub loading: Option<String>,
     #[serde(default)]
+    pub min_rate: Option<u64>,
+    #[serde(default)]
+    pub transfer_time: Option<String>,
+    #[serde(default)]
     pub resource: Option<String>,
 }
 
@@ -287,6 +291,12 @@ impl RawRoute {
             Some(other) => check.problem(&format!("route[{index}].loading"), other, "open or isolated"),
         }
         route.resource = resource(check, &format!("route[{index}].resource"), self.resource.as_deref());
+        route.min_rate = self.min_rate;
+        let key = format!("route[{index}].transfer_time");
+        route.transfer_time = check.duration(&key, self.transfer_time.as_ref());
+        if route.transfer_time.is_some_and(|time| time.is_zero()) {
+            check.problem(&key, "0s", "a duration of 1s or more");
+        }
         route.login_callback = self.login_callback;
         route.allow_parameters = self.allow_parameters;
         route
