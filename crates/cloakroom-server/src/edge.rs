@@ -29,6 +29,7 @@ use crate::desk::Desk;
 use crate::errand::Errand;
 use crate::forwarded::{self, TrustedProxies};
 use crate::headers::{self, Limits};
+use crate::hosts::Hosts;
 use crate::language::Language;
 use crate::login::Door;
 use crate::open::Opened;
@@ -51,7 +52,7 @@ pub struct Ask {
     pub route: Arc<Route>,
     /// Where the request came from.
     pub client: IpAddr,
-    /// The authority that the client asked for.
+    /// The host that the client asked for, one of the deployment's.
     pub host: Arc<str>,
     /// Whether it asks for a WebSocket.
     pub websocket: bool,
@@ -94,6 +95,7 @@ struct Shared {
     service: SessionService<Desk>,
     sessions: SessionLayer,
     routes: Routes,
+    hosts: Hosts,
     limits: Limits,
     trusted: TrustedProxies,
     site: Option<Site>,
@@ -134,6 +136,7 @@ impl Edge {
         let service = sessions.layer(desk);
         let protection = Protection::new(&config)?;
         let door = Door::new(config.login_page, config.origins.clone());
+        let hosts = Hosts::new(&config.origins, &config.hosts);
         let mut origins = config.origins.into_iter();
         let csrf = config.csrf;
         let site =
@@ -142,6 +145,7 @@ impl Edge {
             service,
             sessions,
             routes: config.routes,
+            hosts,
             limits: config.limits.head,
             trusted: config.trusted_proxies,
             site,
@@ -271,13 +275,19 @@ impl Edge {
         };
         let host =
             headers::check_request(&parts, &shared.limits).map_err(|why| malformed(why.into(), &why))?;
+        let host = shared.hosts.find(&host).ok_or_else(|| {
+            malformed(
+                Cause::Misdirected,
+                &format!("Host {host} is neither the one of `origin` nor in `hosts`"),
+            )
+        })?;
         let resolved = shared.routes.resolve(&parts.method, &parts.uri);
         let (target, route) = resolved.map_err(|why| malformed(why.into(), &why))?;
         let websocket = headers::is_websocket(&parts);
         let own = is_own(&target);
         let session = !own && route.session == SessionUse::Full;
         let (Judgement { verdict, fields }, minded) =
-            self.verdict(&parts, websocket, rules(own, &target, route));
+            self.verdict(&parts, websocket, rules(own, &target, &route));
         leave.fields = fields;
         let refusing = shared.enforcement == Enforcement::Refuse;
         let token = match verdict {
@@ -315,9 +325,9 @@ impl Edge {
         } else if !own {
             leave.resource = route.resource;
         }
-        let (target, route) = (Arc::new(target), Arc::clone(route));
+        let target = Arc::new(target);
         let (flight, nonce) = (shared.flights.clone(), leave.nonce.clone());
-        let ask = Ask { target, route, client, host: host.into(), websocket, token, nonce, flight };
+        let ask = Ask { target, route, client, host, websocket, token, nonce, flight };
         parts.extensions.insert(ask);
         Ok(Request::from_parts(parts, body))
     }

@@ -19,6 +19,7 @@ pub mod frames;
 pub mod headers;
 pub mod health;
 pub mod held;
+pub mod hosts;
 pub mod language;
 mod linger;
 pub mod listen;

@@ -88,3 +88,40 @@ async fn r130_the_body_of_a_refused_request_is_no_request() {
         }
     }
 }
+
+#[tokio::test]
+async fn r075_a_request_for_another_host_is_misdirected_and_reaches_nobody() {
+    let gateway = gateway("").await;
+    let (address, port) = (gateway.address, gateway.address.port());
+    let ask = |target: &str, host: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+    };
+    for (name, target, host) in [
+        ("another name", "/", "evil.test".to_owned()),
+        ("another name, this port", "/", format!("evil.test:{port}")),
+        ("another port", "/", "127.0.0.1:1".to_owned()),
+        ("no port", "/", "localhost".to_owned()),
+        ("a name that ends like ours", "/", format!("x.localhost:{port}")),
+        ("in the target too", "http://evil.test/", "evil.test".to_owned()),
+        ("the gateway's own pages", "/.cloakroom/sessions", "evil.test".to_owned()),
+        ("an address that leads here (rebinding)", "/", format!("rebound.evil.test:{port}")),
+    ] {
+        let answer = Answer::parse(&raw(address, ask(target, &host).as_bytes()).await);
+        assert_eq!(answer.status, 421, "{name}");
+        assert!(!answer.body.contains("evil") && !answer.body.contains("hosts"), "{name}: {}", answer.body);
+        assert_eq!(gateway.log.take().len(), 1, "{name}: one event");
+    }
+    let both = ask(&format!("http://localhost:{port}/"), &format!("127.0.0.1:{port}"));
+    assert_eq!(Answer::parse(&raw(address, both.as_bytes()).await).status, 400, "two hosts");
+    assert!(gateway.take().is_empty(), "nothing arrived");
+    for host in [format!("LocalHost:{port}"), format!("localhost.:{port}"), format!("[::1]:{port}")] {
+        assert_eq!(Answer::parse(&raw(address, ask("/", &host).as_bytes()).await).status, 200, "{host}");
+        let told = host.to_lowercase().replace(".:", ":");
+        let last = gateway.last();
+        assert!(last.contains(&format!("\nhost: {told}\n")), "{last}");
+        assert!(last.contains(&format!("\nx-forwarded-host: {told}\n")), "{last}");
+    }
+    // Probes send addresses.
+    let probe = ask("/.cloakroom/ready", "10.1.2.3");
+    assert_eq!(Answer::parse(&raw(address, probe.as_bytes()).await).status, 200);
+}

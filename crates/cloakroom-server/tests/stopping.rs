@@ -1,5 +1,7 @@
 //! How the gateway stops, and what signals do to it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test reports by panicking")]
+
 mod harness;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

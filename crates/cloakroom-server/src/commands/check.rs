@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use cloakroom::core::origin::{Forgery, Loading, Mode};
 
 use crate::config::{Config, Enforcement, SessionsConfig, StoreChoice, show};
+use crate::hosts::Hosts;
 use crate::open::{self, Refused};
 use crate::routes::{Require, SessionUse};
 
@@ -27,6 +28,7 @@ pub(super) fn effective(config: &Config) -> String {
     );
     line("pepper", config.sessions.peppers.to_string());
     line("origins", config.origins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    line("hosts", Hosts::new(&config.origins, &config.hosts).iter().collect::<Vec<_>>().join(", "));
     line("browsers use", if config.https { "https" } else { "http" }.to_owned());
     if let Ok(cookie) = config.cookie.clone().build() {
         line("cookie", format!("{}{}", cookie.name(), cookie.attributes()));

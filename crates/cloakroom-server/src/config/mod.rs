@@ -31,6 +31,7 @@ pub use self::raw::{Raw, ReadError};
 use self::store::Purpose;
 pub use self::store::{Remote, SessionsConfig, StoreChoice};
 use crate::forwarded::TrustedProxies;
+use crate::hosts::Host;
 use crate::language::Language;
 use crate::routes::Routes;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub sessions: SessionsConfig,
     /// The origins under which browsers know the application; requests from any other are refused.
     pub origins: Vec<Origin>,
+    /// Hosts besides those of the origins; requests for any other are misdirected.
+    pub hosts: Vec<Host>,
     /// What is done about requests from elsewhere.
     pub csrf: CsrfConfig,
     /// The headers of every response.
@@ -212,6 +215,9 @@ impl Config {
             );
         }
         let origins = origins(&mut check, raw.origin.as_deref(), listen, https);
+        let expected = "a host, with a port where it is not the scheme's own, such as www.example.org";
+        let hosts =
+            raw.hosts.iter().filter_map(|host| check.read("hosts", host, expected, Host::parse)).collect();
         let csrf = raw.csrf.check(&mut check, https, &mut warnings);
         let headers = raw.headers.check(&mut check, &raw.csp, &mut warnings);
         let login_page = raw.login_page.unwrap_or_else(|| "/login".to_owned());
@@ -226,6 +232,12 @@ impl Config {
         let routes =
             raw.routes.into_iter().enumerate().map(|(index, route)| route.check(&mut check, index)).collect();
         let routes = check.take(Routes::new(routes));
+        for (one, other) in routes.iter().flat_map(Routes::differing_in_case) {
+            warnings.push(format!(
+                "route {one} and route {other} differ in case: an application may take them for one, so whichever guards more \
+                 strictly guards both"
+            ));
+        }
         let guessing = guessing(&mut check, &raw.limits);
         let flow = raw.limits.flow(&mut check);
         let limits = raw.limits.check(&mut check);
@@ -244,6 +256,7 @@ impl Config {
             upstream,
             sessions,
             origins,
+            hosts,
             csrf,
             headers,
             login_page,

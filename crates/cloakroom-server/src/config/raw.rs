@@ -26,6 +26,7 @@ pub struct Raw {
     pub accepted_pepper_files: Vec<PathBuf>,
     pub retired_peppers: Vec<String>,
     pub origin: Option<String>,
+    pub hosts: Vec<String>,
     pub login_page: Option<String>,
     pub language: Option<String>,
     pub gateway_secret: Option<Hidden>,

@@ -170,15 +170,19 @@ async fn start(
     clock: ManualClock,
 ) -> Gateway {
     let mut raw = Raw::parse(toml).unwrap();
-    raw.listen = Some("127.0.0.1:0".to_owned());
+    let listener = serve::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    raw.listen = Some(address.to_string());
+    if raw.origin.is_some() {
+        // Tests ask for the address, whatever the site is called.
+        raw.hosts.push(address.to_string());
+    }
     raw.upstream = Some(format!("http://{upstream}"));
     raw.store = Some(format!("sqlite:{}", folder.path().join("sessions.db").display()).into());
     let config = Config::check(raw).unwrap();
     let log = Log::default();
     let opened =
         serve::open_with(&config, clock.clone(), |builder| builder.observer(log.clone())).await.unwrap();
-    let listener = serve::bind(config.listen).await.unwrap();
-    let address = listener.local_addr().unwrap();
     let (stop, stopping) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         let stopped = async { drop(stopping.await) };

@@ -1,138 +1,58 @@
-//! The route table: what the gateway demands of a request before the upstream sees it.
-//!
-//! Routes match the decoded segments of a path's normal form ([`Normal::segments`]), and that form is what is forwarded.
-//! The longest match wins. Case matters: in front of an upstream that ignores it, protect a prefix that has no
-//! unprotected path below it, `/` at best, and make exceptions from that.
+//! The checked route table: which route a path has, and what guards it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use cloakroom::Activity;
-use cloakroom::core::origin::{Forgery, Loading};
+use cloakroom::core::origin::Forgery;
 use cloakroom::core::policy::{ConfigErrors, Problem};
-use cloakroom::core::security_headers::ResourcePolicy;
 use http::{Method, Uri};
 
-use crate::pace::Pace;
+use super::fold::fold;
+use super::{OWN_PREFIX, Require, Route, SessionUse, is_own};
 use crate::path::{self, Normal, PathError};
-
-/// The gateway's own pages; no route can take them.
-pub const OWN_PREFIX: &str = "/.cloakroom";
-const OWN_SEGMENT: &[u8] = b".cloakroom";
-
-/// Who may pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Require {
-    /// Everybody.
-    #[default]
-    Anyone,
-    /// Whoever is logged in.
-    Authenticated,
-    /// Whoever has authenticated within `policy.recent_login`.
-    Recent,
-}
-
-/// Whether a route has a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SessionUse {
-    /// It is read and sent upstream, and commands are obeyed.
-    #[default]
-    Full,
-    /// It is not read, nothing of it is sent upstream, and commands are refused: for static files.
-    None,
-}
-
-/// What holds for the paths of a pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// `/notes` for `/notes` and everything below it; `=/notes` for `/notes` alone, with or without a slash at its end
-    /// (upstreams take both for the same).
-    pub pattern: String,
-    /// Who may pass. Default: anyone.
-    pub require: Require,
-    /// Whether there is a session. Default: yes.
-    pub session: SessionUse,
-    /// Whether a login may complete here with a safe method, as in OpenID Connect. Default: no.
-    ///
-    /// # Security
-    ///
-    /// Any site can make a browser send a GET. So a login is obeyed here, whatever the method, only in a request that
-    /// has a live session, the one that began the flow.
-    pub login_callback: bool,
-    /// Whether segments may have `;` parameters. Default: no.
-    ///
-    /// # Security
-    ///
-    /// Programs disagree about where a name with `;` ends. Matching cuts parameters off.
-    pub allow_parameters: bool,
-    /// What requests here are to the idle timer. Default: user activity.
-    pub activity: Activity,
-    /// Whether requests that change something are checked for forgery. Default: they are. Others are for an exact path without
-    /// session only.
-    pub forgery: Forgery,
-    /// Who may load what is here. Default: only the site itself and whoever navigates here if the route demands a login, else
-    /// everybody.
-    pub loading: Option<Loading>,
-    /// Bytes a second that a client here has to send or read, other than `limits.min_rate`; 0 asks for none.
-    pub min_rate: Option<u64>,
-    /// How long a body here may take in all, other than `limits.transfer_time`.
-    pub transfer_time: Option<Duration>,
-    /// Whose pages may use what is here, other than `headers.resource` says. For a path without session only.
-    pub resource: Option<ResourcePolicy>,
-}
-
-impl Route {
-    /// A route with the defaults.
-    pub fn new(pattern: impl Into<String>) -> Self {
-        Self {
-            pattern: pattern.into(),
-            require: Require::default(),
-            session: SessionUse::default(),
-            login_callback: false,
-            allow_parameters: false,
-            activity: Activity::User,
-            forgery: Forgery::Checked,
-            loading: None,
-            min_rate: None,
-            transfer_time: None,
-            resource: None,
-        }
-    }
-
-    /// How fast bodies have to be here, where they have to be as fast as this elsewhere.
-    pub fn pace(&self, elsewhere: Pace) -> Pace {
-        Pace {
-            rate: self.min_rate.unwrap_or(elsewhere.rate),
-            time: self.transfer_time.unwrap_or(elsewhere.time),
-            ..elsewhere
-        }
-    }
-
-    /// Who may load what is here.
-    pub fn loading(&self) -> Loading {
-        match self.require {
-            Require::Anyone => self.loading.unwrap_or_default(),
-            Require::Authenticated | Require::Recent => self.loading.unwrap_or(Loading::Isolated),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Entry {
     segments: Vec<Vec<u8>>,
+    folded: Vec<String>,
     exact: bool,
     route: Arc<Route>,
 }
 
 impl Entry {
     fn matches(&self, path: &[Vec<u8>]) -> bool {
-        let path = match path.split_last() {
-            Some((last, rest)) if last.is_empty() => rest,
-            _ => path,
-        };
         if self.exact { path == self.segments } else { path.starts_with(&self.segments) }
+    }
+
+    fn matches_folded(&self, path: &[String]) -> bool {
+        if self.exact { path == self.folded } else { path.starts_with(&self.folded) }
+    }
+
+    /// Whether this is an exception to another one, spelt the same so far.
+    fn is_exception_to(&self, other: &Self) -> bool {
+        !other.exact
+            && self.segments.starts_with(&other.segments)
+            && (self.segments.len() > other.segments.len() || self.exact)
+    }
+
+    /// Whether a path that one of the two matches as it is written is one that the other matches only in another case.
+    fn differs_in_case(&self, other: &Self) -> bool {
+        let (short, long) =
+            if self.folded.len() <= other.folded.len() { (self, other) } else { (other, self) };
+        let reaches = !short.exact || short.folded.len() == long.folded.len();
+        reaches && long.folded.starts_with(&short.folded) && !long.segments.starts_with(&short.segments)
+    }
+}
+
+/// Whether a segment has nothing that another case could be of, and nothing that reads as if it was of another case.
+fn is_plain(segment: &[u8]) -> bool {
+    segment.iter().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+}
+
+/// A path's segments without the empty one that a slash at the end makes.
+fn trimmed(segments: &[Vec<u8>]) -> &[Vec<u8>] {
+    match segments.split_last() {
+        Some((last, rest)) if last.is_empty() => rest,
+        _ => segments,
     }
 }
 
@@ -142,11 +62,13 @@ pub struct Routes {
     /// Longer patterns first, and of two equals the exact one.
     entries: Vec<Entry>,
     rest: Arc<Route>,
+    /// Whether no pattern has anything but small letters of ASCII, so that most paths match as they are written or not at all.
+    plain: bool,
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { entries: Vec::new(), rest: Arc::new(Route::new("/")) }
+        Self { entries: Vec::new(), rest: Arc::new(Route::new("/")), plain: true }
     }
 }
 
@@ -155,12 +77,12 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// [`ConfigErrors`] with every problem at once; the key is `routes[n].path` and the like, counted from 0.
+    /// [`ConfigErrors`] with every problem at once; the key is `route[n].path` and the like, counted from 0.
     pub fn new(routes: Vec<Route>) -> Result<Self, ConfigErrors> {
         let mut problems = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
         for (n, route) in routes.into_iter().enumerate() {
-            let key = |name: &str| format!("routes[{n}].{name}");
+            let key = |name: &str| format!("route[{n}].{name}");
             if route.session == SessionUse::None {
                 let expected = "nothing that needs a session beside session = \"none\"";
                 if route.require != Require::Anyone {
@@ -193,16 +115,18 @@ impl Routes {
                         let expected = "a path that no other route has";
                         problems.push(Problem::new(&key("path"), &route.pattern, expected));
                     }
-                    entries.push(Entry { segments, exact, route: Arc::new(route) });
+                    let folded = segments.iter().map(|segment| fold(segment)).collect();
+                    entries.push(Entry { segments, folded, exact, route: Arc::new(route) });
                 }
             }
         }
         ConfigErrors::unless_empty(problems)?;
         entries.sort_by_key(|entry| (std::cmp::Reverse(entry.segments.len()), !entry.exact));
-        Ok(Self { entries, rest: Arc::new(Route::new("/")) })
+        let plain = entries.iter().all(|entry| entry.segments.iter().all(|segment| is_plain(segment)));
+        Ok(Self { entries, rest: Arc::new(Route::new("/")), plain })
     }
 
-    /// Brings a request's target to normal form and finds its route.
+    /// Brings a request's target to normal form and finds its route, with the guards of whatever routes match in another case.
     ///
     /// Whether `;` is allowed depends on the route, and the route on the path: so the path is normalised as if it was
     /// allowed, and then refused if its route does not allow it. There is no way to have the one without the other.
@@ -210,9 +134,9 @@ impl Routes {
     /// # Errors
     ///
     /// As [`path::target`]. The answer is 400.
-    pub fn resolve(&self, method: &Method, uri: &Uri) -> Result<(Normal, &Arc<Route>), PathError> {
+    pub fn resolve(&self, method: &Method, uri: &Uri) -> Result<(Normal, Arc<Route>), PathError> {
         let normal = path::target(method, uri, true)?;
-        let route = self.find(&normal);
+        let route = self.find(normal.segments());
         if normal.has_parameters() && (!route.allow_parameters || is_own(&normal)) {
             return Err(PathError::Parameters);
         }
@@ -225,15 +149,35 @@ impl Routes {
         self.entries.iter().map(|entry| &*entry.route).chain(rest)
     }
 
-    fn find(&self, normal: &Normal) -> &Arc<Route> {
-        let entry = self.entries.iter().find(|entry| entry.matches(normal.segments()));
-        entry.map_or(&self.rest, |entry| &entry.route)
+    /// Pairs of patterns of which one matches paths of the other in another case only.
+    pub fn differing_in_case(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.entries.iter().enumerate().flat_map(|(n, one)| {
+            self.entries
+                .iter()
+                .take(n)
+                .filter(|other| one.differs_in_case(other))
+                .map(move |other| (one, other))
+        });
+        pairs.map(|(one, other)| (one.route.pattern.as_str(), other.route.pattern.as_str()))
     }
-}
 
-/// Whether a path is one of the gateway's own.
-pub fn is_own(normal: &Normal) -> bool {
-    normal.segments().first().is_some_and(|first| first == OWN_SEGMENT)
+    /// The route of a path as an application that minds case, or one that does not, may read it.
+    pub(super) fn find(&self, path: &[Vec<u8>]) -> Arc<Route> {
+        let path = trimmed(path);
+        let entry = self.entries.iter().find(|entry| entry.matches(path));
+        let route = Arc::clone(entry.map_or(&self.rest, |entry| &entry.route));
+        if self.plain && path.iter().all(|segment| is_plain(segment)) {
+            return route;
+        }
+        let folded = path.iter().map(|segment| fold(segment)).collect::<Vec<_>>();
+        let matching = self.entries.iter().filter(|entry| entry.matches_folded(&folded)).collect::<Vec<_>>();
+        let guards =
+            matching.iter().filter(|entry| !matching.iter().any(|other| other.is_exception_to(entry)));
+        guards.fold(route, |route, entry| match route.guarded_as(&entry.route) {
+            Some(stricter) => Arc::new(stricter),
+            None => route,
+        })
+    }
 }
 
 /// The segments of a pattern, and whether it is exact; or what was expected instead.
@@ -265,6 +209,9 @@ fn pattern(text: &str) -> Result<(Vec<Vec<u8>>, bool), String> {
 
 #[cfg(test)]
 mod tests {
+    use cloakroom::core::origin::Loading;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn table(patterns: &[&str]) -> Routes {
@@ -356,6 +303,106 @@ mod tests {
         assert_eq!(found(&routes, "/x;y").as_deref(), Ok("/"));
     }
 
+    fn of(routes: &Routes, target: &str) -> Route {
+        Route::clone(&routes.resolve(&Method::GET, &target.parse().unwrap()).unwrap().1)
+    }
+
+    fn requires(pattern: &str, require: Require) -> Route {
+        Route { require, ..Route::new(pattern) }
+    }
+
+    #[test]
+    fn r130_another_case_of_a_path_is_guarded_as_strictly_and_relaxes_nothing() {
+        use Require::{Anyone, Authenticated, Recent};
+        let hook =
+            Route { session: SessionUse::None, forgery: Forgery::Exempt, ..Route::new("=/admin/Hook") };
+        let open = Route { loading: Some(Loading::Open), ..requires("/account", Authenticated) };
+        let routes = Routes::new(vec![
+            requires("/admin", Authenticated),
+            requires("/admin/keys", Recent),
+            requires("/admin/login", Anyone),
+            requires("/Public", Anyone),
+            requires("/stra%C3%9Fe", Recent),
+            open,
+            hook,
+            Route { session: SessionUse::None, ..Route::new("/files") },
+            requires("/FILES/mine", Authenticated),
+            Route { loading: Some(Loading::Isolated), ..Route::new("/Account/photo") },
+            Route { login_callback: true, allow_parameters: true, ..Route::new("/back") },
+        ]);
+        let routes = routes.unwrap();
+        for (path, require) in [
+            ("/admin", Authenticated),
+            ("/Admin", Authenticated),
+            ("/ADMIN/x", Authenticated),
+            ("/%41dmin/x", Authenticated),
+            ("/admin/keys", Recent),
+            ("/Admin/Keys/1", Recent),
+            ("/admin/login", Anyone),
+            ("/admin/LOGIN", Authenticated),
+            ("/Admin/login", Anyone),
+            ("/public", Anyone),
+            ("/STRASSE", Recent),
+            ("/other", Anyone),
+            ("/files/mine", Authenticated),
+            ("/files/other", Anyone),
+        ] {
+            assert_eq!(of(&routes, path).require, require, "{path}");
+        }
+        // Seen as nobody's, nobody would pass.
+        assert_eq!(of(&routes, "/files/mine").session, SessionUse::Full);
+        assert_eq!(of(&routes, "/files/other").session, SessionUse::None);
+        assert_eq!(of(&routes, "/Files/other").session, SessionUse::Full);
+        // Exempt is the path as it is written, even where the rest of it is an exception in another case.
+        assert_eq!(of(&routes, "/admin/Hook").forgery, Forgery::Exempt);
+        assert_eq!(of(&routes, "/admin/hook").forgery, Forgery::Checked);
+        assert_eq!(of(&routes, "/account/photo").loading(), Loading::Isolated);
+        assert_eq!(of(&routes, "/account").loading(), Loading::Open);
+        assert!(of(&routes, "/back").login_callback && !of(&routes, "/Back").login_callback);
+        assert!(found(&routes, "/back;x").is_ok() && found(&routes, "/Back;x").is_err());
+    }
+
+    #[test]
+    fn routes_that_differ_in_case_only_are_told() {
+        let routes = table(&["/admin", "/Admin", "/a/B", "/A", "=/C", "/c/d", "/x", "=/x", "/Xy"]);
+        let mut pairs = routes.differing_in_case().collect::<Vec<_>>();
+        pairs.sort_unstable();
+        assert_eq!(pairs, [("/A", "/a/B"), ("/Admin", "/admin")]);
+    }
+
+    proptest! {
+        #[test]
+        fn r130_whichever_case_an_application_reads_the_stricter_rule_holds(
+            patterns in proptest::collection::vec(("=?(/[aAbB]){1,3}", 0..3_usize), 0..6),
+            path in "(/[aAbB]){1,4}",
+        ) {
+            let strict = |n: usize| [Require::Anyone, Require::Authenticated, Require::Recent][n];
+            let make = |fold: &dyn Fn(&str) -> String| {
+                let mut routes: Vec<Route> = Vec::new();
+                for (pattern, n) in &patterns {
+                    let route = requires(&fold(pattern), strict(*n));
+                    if routes.iter().all(|other| other.pattern != route.pattern) {
+                        routes.push(route);
+                    }
+                }
+                Routes::new(routes).unwrap()
+            };
+            // As written: never less than what is written for the path, and what relaxes is exactly that.
+            let written = make(&str::to_owned);
+            let segments = path::normalise(&path, false).unwrap().segments().to_vec();
+            let exact = written.entries.iter().find(|entry| entry.matches(&segments));
+            let exact = exact.map_or(&written.rest, |entry| &entry.route);
+            let found = written.find(&segments);
+            prop_assert!(found.require >= exact.require);
+            prop_assert_eq!(&found.pattern, &exact.pattern);
+            // Where patterns have one case, any spelling of a path is guarded as that one is.
+            let small = make(&str::to_lowercase);
+            let lower = path::normalise(&path.to_lowercase(), false).unwrap().segments().to_vec();
+            prop_assert!(small.find(&segments).require >= small.find(&lower).require);
+            prop_assert!(small.find(&segments).loading() == Loading::Isolated || small.find(&lower).loading() == Loading::Open);
+        }
+    }
+
     #[test]
     fn every_problem_of_a_table_is_listed_at_once() {
         let none = Route {
@@ -392,9 +439,9 @@ mod tests {
         routes.push(none);
         let errors = Routes::new(routes).unwrap_err();
         let keys: Vec<_> = errors.problems().iter().map(|p| p.key.as_str()).collect();
-        let mut expected: Vec<String> = (0..15).map(|n| format!("routes[{n}].path")).collect();
-        expected.extend([16, 17, 19].map(|n| format!("routes[{n}].path")));
-        expected.extend(["routes[20].require".to_owned(), "routes[20].login_callback".to_owned()]);
+        let mut expected: Vec<String> = (0..15).map(|n| format!("route[{n}].path")).collect();
+        expected.extend([16, 17, 19].map(|n| format!("route[{n}].path")));
+        expected.extend(["route[20].require".to_owned(), "route[20].login_callback".to_owned()]);
         assert_eq!(keys, expected);
         let normal = errors.problems().iter().find(|p| p.value == "/%61").unwrap();
         assert!(normal.expected.contains("/a"), "{normal}");
