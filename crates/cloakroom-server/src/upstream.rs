@@ -95,7 +95,7 @@ impl Upstream {
         let (body, progress) = body.watched();
         let answer = self.pool.send(Request::from_parts(parts, body), again);
         match patiently(answer, &progress, self.timeout).await {
-            Some(Ok(response)) => Ok(received(response)),
+            Some(Ok(response)) => received(response),
             Some(Err(_)) if progress.turn() == Turn::Broken => Err(UpstreamError::Unfinished),
             Some(Err(_)) if progress.turn() == Turn::Slow => Err(UpstreamError::Stalled),
             Some(Err(error)) => Err(error),
@@ -120,12 +120,18 @@ async fn patiently<T>(answer: impl Future<Output = T>, request: &Progress, patie
 /// A response as it is passed on. The version is that of a connection, not of a message: an application that speaks
 /// HTTP/1.0 would otherwise cost the client its connection, and the end of a body its mark. And of a coding beside a length,
 /// the coding counts (RFC 9112 section 6.3).
-fn received(mut response: Response<Answer>) -> Response<Answer> {
+///
+/// A list of lengths is refused, even of equal ones, which the http library takes: the client's may read it otherwise.
+fn received(mut response: Response<Answer>) -> Result<Response<Answer>, UpstreamError> {
     *response.version_mut() = Version::HTTP_11;
     if response.headers().contains_key(header::TRANSFER_ENCODING) {
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
-    response
+    let number = |value: &http::HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    if !response.headers().get_all(header::CONTENT_LENGTH).iter().all(number) {
+        return Err(UpstreamError::Malformed("its length is not one number".to_owned()));
+    }
+    Ok(response)
 }
 
 #[cfg(test)]
