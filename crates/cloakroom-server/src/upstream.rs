@@ -36,7 +36,7 @@ pub enum UpstreamError {
     /// What it answered is no head of HTTP/1.1.
     #[error("the application's answer is no HTTP/1.1: {0}")]
     Malformed(String),
-    /// The head of its answer has more than 100 fields, or more than some 400 KiB.
+    /// The head of its answer has more than 100 fields, or more than 64 KiB.
     #[error("the head of the application's answer has too many fields, or is too large")]
     HeadTooLarge,
     /// It took longer than `limits.upstream_timeout` from the last of the request to the head of its response.
