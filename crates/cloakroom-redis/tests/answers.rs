@@ -17,6 +17,7 @@ use cloakroom_core::store::{
     BySubject as _, EndNotice, Epoch, Found, Inserted, PepperClaim, Reason, Replaced, Shared as _,
     Store as _, StoreErrorKind,
 };
+use cloakroom_core::token::Handle;
 use cloakroom_redis::RedisStore;
 use cloakroom_testkit::servers::Redis;
 use proxy::Proxy;
@@ -27,9 +28,14 @@ use tokio::runtime::Runtime;
 
 /// A store behind a proxy, and another one of the same keys that sees what really happened.
 fn open() -> (Runtime, Proxy, RedisStore, RedisStore) {
-    let (runtime, server, prefix) = (runtime(), Redis::shared(), prefix());
+    open_at(&prefix())
+}
+
+/// As [`open`], with keys that a test knows.
+fn open_at(prefix: &str) -> (Runtime, Proxy, RedisStore, RedisStore) {
+    let (runtime, server) = (runtime(), Redis::shared());
     let proxy = Proxy::to(server.port());
-    let connect = |url: &str| runtime.block_on(options(url).prefix(&*prefix).connect()).unwrap();
+    let connect = |url: &str| runtime.block_on(options(url).prefix(prefix).connect()).unwrap();
     let (behind, direct) = (connect(&proxy.url()), connect(&server.url()));
     // The server is to know all scripts: the answer that is lost must be the one that counts.
     runtime.block_on(async {
@@ -119,14 +125,20 @@ fn r054_a_removal_whose_answer_is_lost_is_an_error_and_not_nothing() {
 /// Repeated, it would end logins that came after the first.
 #[test]
 fn r054_ending_all_sessions_is_never_done_twice() {
-    let (runtime, proxy, store, direct) = open();
+    let prefix = prefix();
+    let (runtime, proxy, store, direct) = open_at(&prefix);
+    // Later than any clock, so that each end raises it by one.
+    let later = 1_u64 << 60;
+    let key = format!("{prefix}:{{{:04x}}}:e:{}", Handle::tag_of(&alice()), alice().as_str());
+    let value = [later.to_be_bytes(), [0; 8]].concat();
     runtime.block_on(async {
         let records = sessions(Some(&alice()), 3, 5);
         put(&direct, &records).await;
+        Redis::shared().try_ask(&[b"SET", key.as_bytes(), value.as_slice()]).unwrap();
         proxy.lose_an_answer();
         is_unavailable(store.remove_all(&alice(), None, Reason::RevokedAll, NOW).await);
         // A second one would have raised it further.
-        assert_eq!(direct.epoch(&alice()).await.unwrap().number(), NOW.as_millis());
+        assert_eq!(direct.epoch(&alice()).await.unwrap().number(), later + 1);
         assert_eq!(direct.list(&alice()).await.unwrap(), []);
     });
 }

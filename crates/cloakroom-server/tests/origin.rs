@@ -47,7 +47,10 @@ async fn r071_r075_no_disguise_passes_for_the_sites_own_request() {
         let fields = fields.iter().map(String::as_str).collect::<Vec<_>>();
         let answer = Answer::parse(&raw(host, request(method, &fields).as_bytes()).await);
         assert_eq!(answer.status, 403, "{method} {fields:?}");
-        assert!(answer.field("set-cookie").is_none() && !answer.body.contains("rigin"), "{answer:?}");
+        // Only on loopback, where its developer looks, does an answer say what would cure it.
+        let told: serde_json::Value = serde_json::from_str(&answer.body).expect("a problem");
+        assert!(answer.field("set-cookie").is_none() && told["cure"].is_string(), "{answer:?}");
+        assert!(!format!("{} {}", told["title"], told["detail"]).contains("rigin"), "{answer:?}");
         assert_eq!(gateway.log.take(), ["malicious_csrf"], "{method} {fields:?}");
     }
     assert!(gateway.take().is_empty(), "nothing arrived");

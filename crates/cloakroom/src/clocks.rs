@@ -81,6 +81,12 @@ impl Shared {
         if off_by > 0 { Err(SessionError::ClockOff { by, allowed }) } else { Ok(before) }
     }
 
+    /// Whether there are two clocks to compare, as far as can be told.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn may_differ(&self) -> bool {
+        !self.compared.never && !matches!(self.store.time().await, Ok(None))
+    }
+
     /// Whether the clocks differed too much when they were compared last.
     pub(crate) fn is_clock_off(&self) -> bool {
         self.compared.off_by.load(Ordering::SeqCst) > 0

@@ -52,6 +52,9 @@ impl Shared {
             let mut first = true;
             loop {
                 let Some(shared) = weak.upgrade() else { return };
+                if first && !shared.sweeps && !shared.may_differ().await {
+                    return;
+                }
                 let round = async {
                     if shared.sweeps && !std::mem::take(&mut first) {
                         return shared.sweep().await.map(drop);

@@ -294,7 +294,7 @@ fn data_beyond_the_limit_is_refused_at_once_and_the_rest_is_kept() {
 
 #[test]
 fn a_login_brings_its_data_along_in_the_same_insert() {
-    use cloakroom_testkit::Operation::{Find, Insert};
+    use cloakroom_testkit::Operation::{Epoch, Find, Insert};
     let store = Counting::new(MemoryStore::new());
     let log_in = async |session: cloakroom::Session| -> Result<String, SessionError> {
         let login =
@@ -309,7 +309,7 @@ fn a_login_brings_its_data_along_in_the_same_insert() {
     let answer = cloakroom_testkit::block_on(common::answer(app, request));
     assert_eq!(answer.body, r#"[("count", "5"), ("word", "\"tea\"")]"#);
     let counts = store.counts();
-    assert_eq!((counts.of(Insert), counts.of(Find), counts.total()), (1, 0, 1));
+    assert_eq!((counts.of(Insert), counts.of(Epoch), counts.of(Find), counts.total()), (1, 1, 0, 2));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use cloakroom::core::clock::Timestamp;
 use cloakroom::core::lifecycle::establish::Draft;
 use cloakroom::core::record::{Proof, Record, Subject};
 use cloakroom::core::store::{
-    Admission, AtCap, BySubject as _, Cap, Epoch, Found, Inserted, Reason, Replaced, Store as _, StoreError,
+    Admission, AtCap, BySubject as _, Cap, Found, Inserted, Reason, Replaced, Store as _, StoreError,
     StoreErrorKind, Sweep as _, SweepLimits,
 };
 use cloakroom::{MemoryBounds, MemoryStore, Pepper, SessionError};
@@ -50,7 +50,8 @@ impl Maker {
     }
 
     fn insert(&self, record: &Record, cap: Option<Cap>) -> Result<Inserted, StoreError> {
-        let admission = Admission { now: NOW, since: Epoch::default(), cap };
+        let since = record.subject().map(|subject| block_on(self.store.epoch(subject)).unwrap());
+        let admission = Admission { now: NOW, since: since.unwrap_or_default(), cap };
         block_on(self.store.insert(record.clone(), admission))
     }
 

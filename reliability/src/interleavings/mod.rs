@@ -28,6 +28,9 @@
 //!    as anonymous, what it stores is thrown away and its response leaves the cookie alone, also where another request has
 //!    noted activity in between. It then counts as not having come.
 //!
+//! 6. **A change in a session that ends beneath its request** is dropped with an event after the application was told of success. Just
+//!    after the end it would have been refused (409), and nothing else differs.
+//!
 //! Besides, whatever the sequential orders say:
 //!
 //! - **Nobody is signed out by accident**: the cookie that the browser ends up with opens a session, unless a logout, a revoke-all or

@@ -75,7 +75,8 @@ impl Outcome {
             self.fresh[index] == serial.fresh[index]
                 && match (ours, theirs) {
                     (Some((status, ours)), Some((as_if, theirs))) => {
-                        status == as_if && (ours == theirs || may_be_missing(ours, theirs, actors[index]))
+                        (status == as_if || self.ended_beneath(index, actors, as_if))
+                            && (ours == theirs || may_be_missing(ours, theirs, actors[index]))
                     }
                     (ours, theirs) => ours == theirs,
                 }
@@ -100,6 +101,12 @@ impl Outcome {
 }
 
 impl Outcome {
+    /// Rule 6: whether an actor's change was accepted while its session lived, and refused where it had just ended.
+    fn ended_beneath(&self, index: usize, actors: &[Actor], as_if: u16) -> bool {
+        let accepted = self.answers[index] == Some((200, Cookie::Untouched));
+        accepted && as_if == 409 && !actors[index].logs_in() && self.original != Fate::Live
+    }
+
     /// Rule 5: whether an actor's request was too late and left nothing.
     pub fn came_too_late(&self, index: usize, actors: &[Actor]) -> bool {
         let nothing = matches!(self.answers[index], Some((_, Cookie::Untouched)));

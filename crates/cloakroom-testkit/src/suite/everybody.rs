@@ -45,16 +45,16 @@ pub fn r058_a_login_that_began_before_everybodys_sessions_were_ended_is_refused<
         let (alice, bob) = (subject("alice"), subject("bob"));
         // One has an epoch of its own, the other none.
         store.remove_all(&alice, None, Reason::RevokedAll, at(1)).await.expect("remove_all");
-        let mut seen = vec![Epoch::default()];
+        let mut seen = [(&alice, vec![Epoch::default()]), (&bob, vec![Epoch::default()])];
         for round in 0..2 {
             let now = at(10 + round);
-            for whose in [&alice, &bob] {
-                seen.push(store.epoch(whose).await.expect("epoch"));
+            for (whose, reads) in &mut seen {
+                reads.push(store.epoch(whose).await.expect("epoch"));
             }
             end_everybody(store, now).await;
-            for whose in [&alice, &bob] {
+            for (whose, reads) in &seen {
                 let record = maker.session(Some(whose), now);
-                for read in &seen {
+                for read in reads {
                     let old = Admission { since: *read, ..open_door(now) };
                     let answer = store.insert(record.clone(), old).await.expect("insert");
                     assert_eq!(answer, Inserted::Superseded, "{whose:?} in round {round}");
