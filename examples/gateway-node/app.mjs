@@ -1,7 +1,11 @@
 // A private page behind Cloakroom's gateway, with node:http only. Usage: node app.mjs [PORT]
 import { createServer } from "node:http";
 
-const ACCOUNTS = new Map([["alice", "wonderland-42"], ["zoë", "builder-42"]]); // an example: keep slow, salted hashes
+// An example: keep slow, salted hashes. The subject is an id: names change hands, and logs and the store show it.
+const ACCOUNTS = [
+  { id: "u1001", name: "alice", password: "wonderland-42" },
+  { id: "u1002", name: "zoë", password: "builder-42" },
+];
 const LOGIN = (token) => `<h1>Sign in</h1><form method="post">${token}<p><label>Name <input name="username"></label>
 <p><label>Password <input name="password" type="password"></label> <button>Sign in</button></form>`;
 const PRIVATE = (user, mood, token) => `<h1>For ${escape(user)} only</h1><form method="post" action="/mood">${token}<label>Mood
@@ -22,7 +26,8 @@ const readText = (field) => {
 
 async function handle(request) {
   const told = request.headers; // a field that came twice is joined by a comma, and then nobody is believed
-  const user = "session-subject" in told ? readText(told["session-subject"]) : null;
+  const subject = "session-subject" in told ? readText(told["session-subject"]) : null;
+  const user = ACCOUNTS.find((account) => account.id === subject);
   const members = (told["session-data"] ?? "").matchAll(new RegExp(`([a-z*][a-z0-9_.*-]*)=(${TEXT})`, "g"));
   const data = new Map([...members].map(([, key, value]) => [key, readText(value)]));
   const value = escape(readText(told["session-csrf-token"])); // proves to the gateway that a form is ours
@@ -31,18 +36,18 @@ async function handle(request) {
   let body = "";
   for await (const part of request.setEncoding("utf8")) if ((body += part).length > 10_000) throw new Error("too long");
   const form = new URLSearchParams(body);
-  const [name, password] = [form.get("username"), form.get("password")];
   switch (`${request.method} ${request.url.split("?")[0]}`) {
     case "GET /": return [200, '<h1>Hello</h1><a href="/private">The private page</a>'];
     case "GET /login": return [200, LOGIN(token), used];
     case "POST /login":
-      if (!password || ACCOUNTS.get(name) !== password) return [422, "<p role=alert>Wrong name or password." + LOGIN(token), used];
-      return [303, "", { Location: "/private", "Session-Login": writeText(name), "Session-Methods": "pwd" }];
+      const account = ACCOUNTS.find(({ name, password }) => name === form.get("username") && password === form.get("password"));
+      if (!account) return [422, "<p role=alert>Wrong name or password." + LOGIN(token), used];
+      return [303, "", { Location: "/private", "Session-Login": writeText(account.id), "Session-Methods": "pwd" }];
     case "POST /logout": return [303, "", { Location: "/.cloakroom/signed-out", "Session-Logout": "this" }];
     case "GET /private":
-      return user === null ? [303, "", { Location: "/login" }] : [200, PRIVATE(user, data.get("mood") ?? "", token)];
+      return !user ? [303, "", { Location: "/login" }] : [200, PRIVATE(user.name, data.get("mood") ?? "", token)];
     case "POST /mood":
-      if (user === null) return [303, "", { Location: "/login" }];
+      if (!user) return [303, "", { Location: "/login" }];
       const mood = writeText((form.get("mood") ?? "").slice(0, 100));
       return [303, "", { Location: "/private", "Session-Set": `mood=${mood}` }];
     default: return [404, "<h1>Not found</h1>"];

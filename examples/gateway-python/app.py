@@ -3,7 +3,8 @@ import hmac, html, os, re, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote
 
-ACCOUNTS = {"alice": "wonderland-42", "zoë": "builder-42"}  # an example: keep slow, salted hashes instead
+ACCOUNTS = {"alice": ("u1001", "wonderland-42"), "zoë": ("u1002", "builder-42")}  # an example: keep slow, salted hashes
+NAMES = {id: name for name, (id, _) in ACCOUNTS.items()}  # the subject is an id: names change hands, and logs and the store show it
 TOKEN = '<input type="hidden" name="cloakroom_csrf" value="{}">'  # proves to the gateway that the form is ours
 LOGIN = """<h1>Sign in</h1><form method="post">{}<p><label>Name <input name="username"></label>
 <p><label>Password <input name="password" type="password"></label> <button>Sign in</button></form>"""
@@ -30,12 +31,14 @@ class App(BaseHTTPRequestHandler):
         login = LOGIN.format(token), {"Session-Csrf": "?1"}  # "I used it": without a session it needs a cookie
         body = self.rfile.read(min(int(self.headers["Content-Length"] or 0), 10_000))
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
-        name, password = form.get("username", ""), form.get("password", "").encode()
-        match self.command, self.path.split("?")[0], user:
+        name = NAMES.get(user)
+        id, right = ACCOUNTS.get(form.get("username", ""), ("", ""))
+        password = form.get("password", "").encode()
+        match self.command, self.path.split("?")[0], name:
             case "GET", "/", _: return 200, '<h1>Hello</h1><a href="/private">The private page</a>', {}
             case "GET", "/login", _: return 200, *login
-            case "POST", "/login", _ if hmac.compare_digest(ACCOUNTS.get(name, "").encode(), password or b"-"):
-                return 303, "", {"Location": "/private", "Session-Login": write_text(name), "Session-Methods": "pwd"}
+            case "POST", "/login", _ if hmac.compare_digest(right.encode(), password or b"-"):
+                return 303, "", {"Location": "/private", "Session-Login": write_text(id), "Session-Methods": "pwd"}
             case "POST", "/login", _: return 422, "<p role=alert>Wrong name or password." + login[0], login[1]
             case "POST", "/logout", _: return 303, "", {"Location": "/.cloakroom/signed-out", "Session-Logout": "this"}
             case _, "/private" | "/mood", None: return 303, "", {"Location": "/login"}
@@ -44,7 +47,7 @@ class App(BaseHTTPRequestHandler):
                 return 303, "", {"Location": "/private", "Session-Set": f"mood={mood}"}
             case "GET", "/private", _:
                 mood = html.escape(read_text(data.get("mood", '""')))
-                return 200, PRIVATE.format(user=html.escape(user), mood=mood, token=token), {}
+                return 200, PRIVATE.format(user=html.escape(name), mood=mood, token=token), {}
         return 404, "<h1>Not found</h1>", {}
 
     def do_GET(self):

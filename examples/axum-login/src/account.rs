@@ -41,7 +41,7 @@ struct LoginPage {
 #[derive(Template)]
 #[template(path = "confirm.html")]
 struct ConfirmPage {
-    subject: String,
+    name: String,
     wrong: bool,
 }
 
@@ -68,11 +68,9 @@ pub async fn log_in(
     session: Session,
     Form(form): Form<Credentials>,
 ) -> Result<Redirect, AppError> {
-    let login = session.begin_login(&*form.username).await.map_err(|error| match error {
-        SessionError::Value(_) => AppError::WrongCredentials,
-        error => error.into(),
-    })?;
-    if !users.verify(&form.username, &form.password) {
+    let user = users.named(&form.username);
+    let login = session.begin_login(user.id()).await?;
+    if !user.verify(&form.password) {
         return Err(AppError::WrongCredentials);
     }
     login.methods(["pwd"])?.complete().await?; // a new session; whatever was there before has ended
@@ -85,11 +83,12 @@ pub async fn log_in(
 ///
 /// [`AppError::Session`] for whoever is not signed in.
 pub async fn confirm_form(
+    State(users): State<Arc<Users>>,
     user: Result<Authenticated, SessionError>,
     Query(tried): Query<Tried>,
 ) -> Result<Html<String>, AppError> {
-    let subject = user?.subject().to_string();
-    Ok(Html(ConfirmPage { subject, wrong: tried.wrong != 0 }.render()?))
+    let name = users.name(user?.subject());
+    Ok(Html(ConfirmPage { name, wrong: tried.wrong != 0 }.render()?))
 }
 
 /// Steps up: the user has shown the password again.
@@ -103,7 +102,7 @@ pub async fn confirm(
     Form(form): Form<Password>,
 ) -> Result<Redirect, AppError> {
     let user = user?;
-    if !users.verify(user.subject().as_str(), &form.password) {
+    if !users.of(user.subject()).verify(&form.password) {
         return Ok(Redirect::to("/confirm?wrong=1"));
     }
     user.step_up(Level::ONE, ["pwd"]).await?; // a new secret, and the old one is refused at once

@@ -1,12 +1,15 @@
 //! The pages that the application is about.
 
+use std::sync::Arc;
+
 use askama::Template;
-use axum::extract::Form;
+use axum::extract::{Form, State};
 use axum::response::{Html, Redirect};
 use cloakroom::{Authenticated, Key, Session, SessionError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AppError;
+use crate::users::Users;
 
 const VISITS: Key<u32> = Key::new("visits");
 const NOTES: Key<Notes> = Key::new("notes");
@@ -26,14 +29,14 @@ pub struct NewNote {
 #[derive(Template)]
 #[template(path = "home.html")]
 struct HomePage {
-    subject: Option<String>,
+    name: Option<String>,
     visits: u32,
 }
 
 #[derive(Template)]
 #[template(path = "notes.html")]
 struct NotesPage {
-    subject: String,
+    name: String,
     notes: Vec<String>,
 }
 
@@ -42,11 +45,11 @@ struct NotesPage {
 /// # Errors
 ///
 /// [`AppError::Session`].
-pub async fn home(session: Session) -> Result<Html<String>, AppError> {
+pub async fn home(State(users): State<Arc<Users>>, session: Session) -> Result<Html<String>, AppError> {
     session.update(VISITS, |visits| *visits += 1)?;
     let visits = session.get(VISITS)?.unwrap_or_default();
-    let subject = session.subject().map(|subject| subject.to_string());
-    Ok(Html(HomePage { subject, visits }.render()?))
+    let name = session.subject().map(|subject| users.name(&subject));
+    Ok(Html(HomePage { name, visits }.render()?))
 }
 
 /// A user's notes.
@@ -54,10 +57,13 @@ pub async fn home(session: Session) -> Result<Html<String>, AppError> {
 /// # Errors
 ///
 /// [`AppError::Session`] for whoever is not signed in.
-pub async fn notes(user: Result<Authenticated, SessionError>) -> Result<Html<String>, AppError> {
+pub async fn notes(
+    State(users): State<Arc<Users>>,
+    user: Result<Authenticated, SessionError>,
+) -> Result<Html<String>, AppError> {
     let user = user?;
     let notes = user.get(NOTES)?.unwrap_or_default().texts;
-    Ok(Html(NotesPage { subject: user.subject().to_string(), notes }.render()?))
+    Ok(Html(NotesPage { name: users.name(user.subject()), notes }.render()?))
 }
 
 /// Adds a note.

@@ -1,12 +1,15 @@
 //! A user's own sessions: see them, and end them.
 
+use std::sync::Arc;
+
 use askama::Template;
-use axum::extract::Form;
+use axum::extract::{Form, State};
 use axum::response::{Html, Redirect};
 use cloakroom::{Authenticated, Handle, RecentLogin, SessionError, SessionInfo};
 use serde::Deserialize;
 
 use crate::error::AppError;
+use crate::users::Users;
 
 /// Which session to end.
 #[derive(Deserialize)]
@@ -17,7 +20,7 @@ pub struct Which {
 #[derive(Template)]
 #[template(path = "sessions.html")]
 struct SessionsPage {
-    subject: String,
+    name: String,
     sessions: Vec<SessionInfo>,
 }
 
@@ -26,10 +29,13 @@ struct SessionsPage {
 /// # Errors
 ///
 /// [`AppError::Session`] for whoever is not signed in.
-pub async fn list(user: Result<Authenticated, SessionError>) -> Result<Html<String>, AppError> {
+pub async fn list(
+    State(users): State<Arc<Users>>,
+    user: Result<Authenticated, SessionError>,
+) -> Result<Html<String>, AppError> {
     let user = user?;
     let sessions = user.list().await?;
-    Ok(Html(SessionsPage { subject: user.subject().to_string(), sessions }.render()?))
+    Ok(Html(SessionsPage { name: users.name(user.subject()), sessions }.render()?))
 }
 
 /// Ends one session. Wants a recent login: whoever finds an open browser shall not lock its owner out elsewhere.
