@@ -5,8 +5,8 @@
 //!
 //! | what happens | what the application answers |
 //! | --- | --- |
-//! | a right password | `Session-Login: "alice"`, `Session-Methods: pwd` |
-//! | the same user's password once more | `Session-Step-Up: "alice"`, `Session-Methods: pwd` |
+//! | a right password | `Session-Login: "u1001"`, `Session-Methods: pwd` |
+//! | the same user's password once more | `Session-Step-Up: "u1001"`, `Session-Methods: pwd` |
 //! | the button "Sign out" | `Session-Logout: this` |
 //! | another theme | `Session-Set: theme="dark"`, or `Session-Unset: theme` |
 //!

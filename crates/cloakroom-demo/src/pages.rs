@@ -27,7 +27,8 @@ const MAX_NAME: usize = 64;
 
 /// What every page has around its content.
 struct Frame {
-    subject: Option<String>,
+    /// Of whoever is signed in.
+    user: Option<String>,
     theme: Theme,
     flash: Option<Flash>,
     /// Where the theme form leads back to.
@@ -40,9 +41,9 @@ struct Frame {
 
 impl Frame {
     fn new(visitor: &Visitor, here: ReturnTarget) -> Self {
-        let (subject, theme) = (visitor.subject.clone(), visitor.theme);
+        let user = visitor.subject.as_deref().map(|subject| accounts::name_of(subject).to_owned());
         let csrf = visitor.csrf.clone().filter(|_| visitor.has_session);
-        Self { subject, theme, flash: visitor.flash, here, stylesheet: STYLESHEET_VERSION, csrf }
+        Self { user, theme: visitor.theme, flash: visitor.flash, here, stylesheet: STYLESHEET_VERSION, csrf }
     }
 
     fn at(visitor: &Visitor, path: &str) -> Self {
@@ -172,15 +173,15 @@ pub(crate) async fn log_in(
     let Form(form) = form.map_err(|_| Refusal::UnreadableForm)?;
     let target = ReturnTarget::after_login(&form.target);
     let name = form.username.trim(); // phones add a blank
-    if !accounts::verify(name, &form.password) {
+    let Some(account) = accounts::verify(name, &form.password) else {
         let name = name.chars().take(MAX_NAME).collect();
         let wrong = LoginPage { name, wrong: true, ..login_page(&visitor, target) };
         return Ok(with_token(&visitor, page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &wrong)?));
-    }
-    let (commands, flash) = if visitor.subject.as_deref() == Some(name) {
-        (Commands::new().step_up(name), Flash::Confirmed)
+    };
+    let (commands, flash) = if visitor.subject.as_deref() == Some(account.id) {
+        (Commands::new().step_up(account.id), Flash::Confirmed)
     } else {
-        let commands = Commands::new().log_in(name);
+        let commands = Commands::new().log_in(account.id);
         // A login starts a new session, with nothing in it but what is put there now. A theme is not a secret of
         // whoever used this browser before, so it may come along.
         let commands = match visitor.theme {

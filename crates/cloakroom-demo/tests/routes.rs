@@ -17,8 +17,8 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const ALICE: (&str, &str) = ("session-subject", "\"alice\"");
-const BOB: (&str, &str) = ("session-subject", "\"bob\"");
+const ALICE: (&str, &str) = ("session-subject", "\"u1001\"");
+const BOB: (&str, &str) = ("session-subject", "\"u1002\"");
 
 struct Site {
     app: Router,
@@ -155,9 +155,9 @@ async fn the_right_password_logs_in_and_the_wrong_one_does_not() {
         assert!(form.body.contains(text), "{text}");
     }
     for (name, password, subject) in [
-        ("alice", "wonderland-42", Some("\"alice\"")),
-        ("bob", "builder-42", Some("\"bob\"")),
-        ("+alice+", "wonderland-42", Some("\"alice\"")),
+        ("alice", "wonderland-42", Some("\"u1001\"")),
+        ("bob", "builder-42", Some("\"u1002\"")),
+        ("+alice+", "wonderland-42", Some("\"u1001\"")),
         ("alice", "builder-42", None),
         ("alice", "", None),
         ("carol", "wonderland-42", None),
@@ -198,10 +198,10 @@ async fn the_same_user_confirms_and_another_user_logs_in_anew() {
     let form = "username=alice&password=wonderland-42&return=/.cloakroom/sessions";
     let page = site.post("/login", &[ALICE], form).await;
     page.leads_to("/.cloakroom/sessions");
-    assert_eq!(page.header("session-step-up"), Some("\"alice\""));
+    assert_eq!(page.header("session-step-up"), Some("\"u1001\""));
     assert_eq!(page.commands(), ["session-methods", "session-step-up"]);
     let page = site.post("/login", &[BOB], form).await;
-    assert_eq!(page.header("session-login"), Some("\"alice\""));
+    assert_eq!(page.header("session-login"), Some("\"u1001\""));
     assert_eq!(page.commands(), ["session-login", "session-methods"]);
     let page = site.post("/login", &[ALICE], "username=alice&password=wrong").await;
     assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -482,8 +482,8 @@ async fn hostile_session_data_changes_nothing_and_is_escaped_where_it_is_shown()
 async fn a_subject_that_cannot_be_read_is_refused() {
     let site = Site::new();
     for told in [
-        &[("session-subject", "alice")][..],
-        &[("session-subject", "\"alice\";a=1")],
+        &[("session-subject", "u1001")][..],
+        &[("session-subject", "\"u1001\";a=1")],
         &[("session-subject", "%\"%FF\"")],
         &[ALICE, BOB],
     ] {
@@ -496,7 +496,7 @@ async fn a_subject_that_cannot_be_read_is_refused() {
 async fn fields_that_resemble_the_protocol_s_sign_nobody_in() {
     let site = Site::new();
     for name in ["session_subject", "x-session-subject", "session-login", "session-handle", "cookie"] {
-        site.get("/notes", &[(name, "\"alice\"")]).await.leads_to("/login?return=/notes");
+        site.get("/notes", &[(name, "\"u1001\"")]).await.leads_to("/login?return=/notes");
     }
 }
 

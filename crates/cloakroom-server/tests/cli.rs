@@ -230,10 +230,10 @@ fn r058_sessions_are_listed_and_revoked_from_the_command_line_while_the_gateway_
     let mut browser = cloakroom_testkit::browser::Browser::new(address);
     let login = [("username", "alice"), ("password", "wonderland-42")];
     assert_eq!(runtime.block_on(browser.post("/login", &login)).status, 303);
-    let listed = says(&run(folder.path(), &["sessions", "list", "--subject", "alice"]));
-    assert!(listed.contains("1 session(s) of alice") && listed.contains("Firefox on Linux"), "{listed}");
-    let revoked = says(&run(folder.path(), &["sessions", "revoke", "--subject", "alice"]));
-    assert!(revoked.contains("Ended 1 session(s) of alice"), "{revoked}");
+    let listed = says(&run(folder.path(), &["sessions", "list", "--subject", "u1001"]));
+    assert!(listed.contains("1 session(s) of u1001") && listed.contains("Firefox on Linux"), "{listed}");
+    let revoked = says(&run(folder.path(), &["sessions", "revoke", "--subject", "u1001"]));
+    assert!(revoked.contains("Ended 1 session(s) of u1001"), "{revoked}");
     assert_eq!(runtime.block_on(browser.get("/notes")).status, 401, "ended with the next request");
     let memory = run(folder.path(), &["sessions", "list", "--subject", "alice", "--store", "memory"]);
     assert_eq!(memory.status.code(), Some(2));

@@ -25,7 +25,6 @@ struct ConfirmPage<'a> {
     words: &'a Words,
     question: &'a str,
     more: &'a str,
-    subject: String,
     field: &'a str,
     csrf: &'a str,
     confirm: String,
@@ -37,7 +36,7 @@ struct ConfirmPage<'a> {
 ///
 /// If clock or randomness fail, or the response has begun.
 pub fn ask(session: &Session, scope: Logout, office: &Office<'_>) -> Result<Response<Stream>, SessionError> {
-    let (Some(subject), Some(key)) = (session.subject(), session.csrf_key()) else {
+    let (Some(_), Some(key)) = (session.subject(), session.csrf_key()) else {
         return Ok(see(SIGNED_OUT));
     };
     let words = office.language.words();
@@ -54,7 +53,6 @@ pub fn ask(session: &Session, scope: Logout, office: &Office<'_>) -> Result<Resp
         words,
         question,
         more,
-        subject: subject.to_string(),
         field: office.tokens.field(),
         csrf: issued.token.expose(),
         confirm: format!("{name}.{}", seal.expose()),

@@ -44,7 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[template(path = "sessions.html")]
 struct SessionsPage<'a> {
     words: &'a Words,
-    subject: String,
     sessions: Vec<Line>,
     login_page: &'a str,
     field: &'a str,
@@ -65,8 +64,8 @@ struct Line {
 struct SignedOutPage<'a> {
     words: &'a Words,
     login_page: &'a str,
-    /// Who is signed in all the same: somebody came here without having signed out.
-    subject: Option<String>,
+    /// Somebody came here without having signed out.
+    signed_in: bool,
     field: &'a str,
     csrf: &'a str,
 }
@@ -124,14 +123,13 @@ async fn act(
     if path == LOGOUT {
         return log_out(session, request).await;
     }
-    let Some(subject) = session.subject() else {
+    if session.subject().is_none() {
         return Ok(office.door.to_login(session, ask, &request));
-    };
+    }
     if path == SESSIONS {
         let issued = office.tokens.issue(session, None)?;
         let page = SessionsPage {
             words: office.language.words(),
-            subject: subject.to_string(),
             sessions: lines(session.list().await?, office.language)?,
             login_page,
             field: office.tokens.field(),
@@ -174,12 +172,12 @@ async fn log_out(session: &Session, request: Request<Stream>) -> Result<Response
 async fn signed_out(extensions: &http::Extensions, office: &Office<'_>) -> Response<Stream> {
     let page = async {
         let session = Session::load(extensions).await?;
-        let subject = session.subject().map(|subject| subject.to_string());
+        let signed_in = session.subject().is_some();
         // Only who is signed in gets a form.
-        let issued = subject.as_ref().map(|_| office.tokens.issue(&session, None)).transpose()?;
+        let issued = signed_in.then(|| office.tokens.issue(&session, None)).transpose()?;
         let csrf = issued.as_ref().map_or("", |issued| issued.token.expose());
         let (words, login_page) = (office.language.words(), office.door.login_page());
-        let page = SignedOutPage { words, login_page, subject, field: office.tokens.field(), csrf };
+        let page = SignedOutPage { words, login_page, signed_in, field: office.tokens.field(), csrf };
         Ok::<_, SessionError>(page.render())
     };
     match page.await {

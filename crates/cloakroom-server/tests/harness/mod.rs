@@ -177,6 +177,8 @@ async fn start(
         // Tests ask for the address, whatever the site is called.
         raw.hosts.push(address.to_string());
     }
+    // However slow the machine is, what is written for housekeeping is written.
+    raw.limits.housekeeping_timeout.get_or_insert_with(|| "10s".to_owned());
     raw.upstream = Some(format!("http://{upstream}"));
     raw.store = Some(format!("sqlite:{}", folder.path().join("sessions.db").display()).into());
     let config = Config::check(raw).unwrap();
