@@ -1,6 +1,7 @@
 //! The session cookie: strict reading of one name, and one way of writing it.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::policy::{ConfigErrors, Problem};
 use crate::token::{TOKEN_LEN, Token};
@@ -236,6 +237,14 @@ impl Cookie {
         Self { name, attributes: attributes.collect::<Vec<_>>().join("; ") }
     }
 
+    /// A cookie of another purpose beside this one, for its host alone, that browsers send with requests of other sites too. `None`
+    /// if this one is not `Secure`: browsers take no such cookie without.
+    pub(crate) fn cross_site_companion(&self, purpose: &str) -> Option<Self> {
+        let secure = self.attributes.split("; ").any(|attribute| attribute == "Secure");
+        let name = [&self.name, "-", purpose].concat();
+        secure.then(|| Self { name, attributes: "; Path=/; Secure; HttpOnly; SameSite=None".to_owned() })
+    }
+
     /// The cookie's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -280,6 +289,12 @@ impl Cookie {
 
     pub(crate) fn set_text(&self, text: &str) -> SetCookie {
         SetCookie([&self.name, "=", text, &self.attributes].concat())
+    }
+
+    /// As [`Cookie::set_text`], for a time that the browser keeps too.
+    pub(crate) fn set_text_for(&self, text: &str, age: Duration) -> SetCookie {
+        let age = age.as_secs().to_string();
+        SetCookie([&self.name, "=", text, &self.attributes, "; Max-Age=", &age].concat())
     }
 
     /// The `Set-Cookie` value that removes the cookie: the same attributes, and a time in the past.

@@ -24,6 +24,8 @@
 //! its cookie in somebody's browser is the work of the `__Host-` prefix, and that he cannot send the form at all, of
 //! the verdict on the header fields ([`crate::origin`]).
 
+mod flow;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ use hmac::Mac as _;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize as _;
 
+pub use self::flow::{LOGIN_FLOW_AGE, LoginFlowCookie};
 use crate::clock::Timestamp;
 use crate::cookie::{Cookie, SetCookie};
 use crate::engine::Resumed;

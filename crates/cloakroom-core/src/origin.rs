@@ -20,9 +20,16 @@
 //! which is a navigation of a whole window, and may not have it as an image, script, style, frame, object or by a
 //! fetch, so that neither its bytes nor its size or timing get into that site's process (Fetch Metadata's resource
 //! isolation policy).
+//!
+//! Two kinds of requests may come from elsewhere without anything of the user's session: a preflight of a trusted origin
+//! ([`Site::is_preflight`]), and a user whom an identity provider sends back ([`Request::is_callback_from`]).
+
+mod elsewhere;
 
 use std::fmt;
 use std::net::Ipv6Addr;
+
+pub use self::elsewhere::CallbackOrigin;
 
 /// Scheme, host and port: `https://example.org`, `http://127.0.0.1:8080`, `https://[2001:db8::1]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
