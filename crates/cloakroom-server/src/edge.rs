@@ -8,13 +8,11 @@ use cloakroom::core::clock::Clock as _;
 use cloakroom::core::csp::Nonce;
 use cloakroom::core::csrf::VisitorCookie;
 use cloakroom::core::entropy::EntropyError;
-use cloakroom::core::origin::{
-    Field, Fields, Forgery, Judgement, Loading, Origin, Request as Judged, Site, Verdict, Why,
-};
+use cloakroom::core::origin::{Site, Verdict, Why};
 use cloakroom::{
     Activity, Event, EventKind, RequestHead, SessionLayer, SessionService, SystemClock, SystemEntropy,
 };
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
@@ -22,6 +20,7 @@ use tower::Layer as _;
 use tower_service::Service as _;
 
 use crate::body::Stream;
+use crate::border::{self, Border, Standing};
 use crate::bound::{Full, InAll, IsStream, PerAddress};
 use crate::config::{Config, Enforcement};
 use crate::csrf::{Names, Tokens, Wanted};
@@ -32,16 +31,12 @@ use crate::headers::{self, Limits};
 use crate::hosts::Hosts;
 use crate::language::Language;
 use crate::login::Door;
+use crate::login_flow::LoginFlows;
 use crate::open::Opened;
-use crate::pages;
 use crate::path::Normal;
 use crate::problem::{self, Asker, Cause, Refusal, refuse};
 use crate::protection::{Leave, Protection};
 use crate::routes::{Route, Routes, SessionUse, is_own};
-
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// What is known of a request once its head was judged. Travels beside it.
 #[derive(Clone, Debug)]
@@ -56,6 +51,9 @@ pub struct Ask {
     pub host: Arc<str>,
     /// Whether it asks for a WebSocket.
     pub websocket: bool,
+    /// Whether it is a user whom an identity provider sends back: it is told nothing of a session, and may log in and nothing
+    /// else.
+    pub callback: bool,
     /// What is asked of its form token.
     pub token: Demand,
     /// The nonce of the response, for the application; `None` where there is no session.
@@ -98,7 +96,7 @@ struct Shared {
     hosts: Hosts,
     limits: Limits,
     trusted: TrustedProxies,
-    site: Option<Site>,
+    border: Border,
     enforcement: Enforcement,
     door: Door,
     language: Language,
@@ -132,7 +130,8 @@ impl Edge {
             config.limits.form_bytes,
             config.limits.upstream_timeout,
         );
-        let desk = Desk::new(&config, &sessions, tokens, Arc::clone(&opened.clock));
+        let flows = LoginFlows::beside(sessions.cookie(), opened.visitors.clone(), Arc::clone(&opened.clock));
+        let desk = Desk::new(&config, &sessions, tokens, flows.clone(), Arc::clone(&opened.clock));
         let service = sessions.layer(desk);
         let protection = Protection::new(&config)?;
         let door = Door::new(config.login_page, config.origins.clone());
@@ -141,6 +140,7 @@ impl Edge {
         let csrf = config.csrf;
         let site =
             origins.next().map(|own| Site::new(own).trusting(origins).trusting(csrf.trusted).mode(csrf.mode));
+        let border = Border::new(site, sessions.cookie().clone(), flows);
         let shared = Shared {
             service,
             sessions,
@@ -148,7 +148,7 @@ impl Edge {
             hosts,
             limits: config.limits.head,
             trusted: config.trusted_proxies,
-            site,
+            border,
             enforcement: csrf.enforcement,
             door,
             language: config.language,
@@ -246,7 +246,7 @@ impl Edge {
 
     /// Puts a refusal into words for whoever asked.
     fn word(&self, response: &mut Response<Stream>, asker: &Asker) {
-        problem::render(response, asker, self.0.language, &self.0.door, self.0.own());
+        problem::render(response, asker, self.0.language, &self.0.door, self.0.border.own());
     }
 
     fn tell(&self, kind: EventKind, client: Client) {
@@ -285,13 +285,16 @@ impl Edge {
         let (target, route) = resolved.map_err(|why| malformed(why.into(), &why))?;
         let websocket = headers::is_websocket(&parts);
         let own = is_own(&target);
+        let kind = (websocket, body.is_end_stream());
+        let found = shared.border.judge(&parts, kind, own, &target, &route);
+        let found = found.map_err(|error| Refusal::new(Cause::Unavailable, error.to_string()))?;
+        let route =
+            if found.standing == Standing::Preflight { Arc::new(route.without_session()) } else { route };
         let session = !own && route.session == SessionUse::Full;
-        let (Judgement { verdict, fields }, minded) =
-            self.verdict(&parts, websocket, rules(own, &target, &route));
-        leave.fields = fields;
+        leave.fields = found.fields;
         let refusing = shared.enforcement == Enforcement::Refuse;
-        let token = match verdict {
-            Verdict::Allow if minded && (own || session) => {
+        let token = match found.verdict {
+            Verdict::Allow if found.minded && (own || session) => {
                 Demand::Token(Wanted::NotStale, shared.enforcement)
             }
             Verdict::Allow => Demand::None,
@@ -307,6 +310,7 @@ impl Edge {
                 tell(kind, &format!("a request from elsewhere: {why:?}"));
                 if refusing {
                     let cause = match why {
+                        _ if found.standing == Standing::Stray => Cause::Stray,
                         Why::Unknown => Cause::Unproven,
                         _ if loads => Cause::Embedded,
                         _ => Cause::Elsewhere,
@@ -325,56 +329,15 @@ impl Edge {
         } else if !own {
             leave.resource = route.resource;
         }
+        if found.standing == Standing::Preflight {
+            border::only_the_question(&mut parts);
+        }
         let target = Arc::new(target);
         let (flight, nonce) = (shared.flights.clone(), leave.nonce.clone());
-        let ask = Ask { target, route, client, host, websocket, token, nonce, flight };
+        let callback = found.standing == Standing::Callback;
+        let ask = Ask { target, route, client, host, websocket, callback, token, nonce, flight };
         parts.extensions.insert(ask);
         Ok(Request::from_parts(parts, body))
-    }
-
-    /// The verdict, and whether a token of another session would be minded.
-    fn verdict(
-        &self,
-        parts: &http::request::Parts,
-        websocket: bool,
-        (forgery, loading): (Forgery, Loading),
-    ) -> (Judgement, bool) {
-        let Some(site) = &self.0.site else {
-            let verdict = Verdict::Refuse(Why::Unknown);
-            return (Judgement { verdict, fields: Fields::default() }, false);
-        };
-        let field =
-            |name: HeaderName| Field::of(parts.headers.get_all(name).iter().map(HeaderValue::as_bytes));
-        let cookies = parts.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        let judged = Judged {
-            method: parts.method.as_str(),
-            websocket,
-            fetch_site: field(FETCH_SITE),
-            fetch_mode: field(FETCH_MODE),
-            fetch_dest: field(FETCH_DEST),
-            origin: field(header::ORIGIN),
-            session_cookie: self.0.sessions.cookie().values(cookies).next().is_some(),
-            forgery,
-            loading,
-        };
-        // Who brings no session cookie is in nobody's session.
-        (site.judge(&judged), judged.session_cookie && site.minds_tokens(&judged))
-    }
-}
-
-impl Shared {
-    fn own(&self) -> Option<&Origin> {
-        self.site.as_ref().map(Site::own)
-    }
-}
-
-/// What holds for a path: the gateway's own pages are not for other sites. Reports are taken from anybody, by browsers that have
-/// no token to send: they concern no session.
-fn rules(own: bool, target: &Normal, route: &Route) -> (Forgery, Loading) {
-    match (own, target.path()) {
-        (true, pages::CSP_REPORT) => (Forgery::Exempt, Loading::Open),
-        (true, _) => (Forgery::Checked, Loading::Isolated),
-        (false, _) => (route.forgery, route.loading()),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The gateway: sessions in front of an application in any language.
 //!
-//! A request's way: [`edge`] judges its head, the session layer puts its session beside it, [`desk`] looks for a form token where
+//! A request's way: [`edge`] judges its head (where it comes from: [`border`]), the session layer puts its session beside it, [`desk`] looks for a form token where
 //! one is needed ([`csrf`]), tells the application and passes it on ([`upstream`]), and [`obey`] carries out what the response
 //! commands. [`protection`] puts the security headers on whatever leaves.
 
 pub mod body;
+pub mod border;
 pub mod bound;
 pub mod commands;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod language;
 mod linger;
 pub mod listen;
 pub mod login;
+pub mod login_flow;
 pub mod obey;
 pub mod open;
 pub mod pace;

@@ -69,7 +69,12 @@ pub(super) fn effective(config: &Config) -> String {
         let session = if route.session == SessionUse::None { ", no session" } else { "" };
         let forgery = if route.forgery == Forgery::Exempt { ", exempt from forgery checks" } else { "" };
         let loading = if route.loading() == Loading::Isolated { ", isolated" } else { "" };
-        line("route", format!("{}: {require}{session}{forgery}{loading}", route.pattern));
+        let start = if route.login_start { ", logins begin" } else { "" };
+        let mut back = if route.login_callback { ", logins complete" } else { "" }.to_owned();
+        for origin in &route.callback_origins {
+            let _ = write!(back, ", by forms of {origin}");
+        }
+        line("route", format!("{}: {require}{session}{forgery}{loading}{start}{back}", route.pattern));
     }
     for warning in &config.warnings {
         line("warning", warning.clone());

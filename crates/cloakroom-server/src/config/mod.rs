@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cloakroom::core::origin::Origin;
+use cloakroom::core::origin::{CallbackOrigin, Origin};
 use cloakroom::core::policy::Problem;
 use cloakroom::core::security_headers::SecurityHeaders;
 use cloakroom::{ConfigErrors, CookieOptions, GuessingLimits, SameSite};
@@ -81,6 +81,17 @@ pub struct Config {
     pub gateway_secret: Option<Hidden>,
     /// What to warn of at start.
     pub warnings: Vec<String>,
+}
+
+/// How browsers reach the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Browsers {
+    /// Over https.
+    Https,
+    /// On this machine, where they keep `Secure` cookies all the same.
+    Loopback,
+    /// Over plain http.
+    PlainHttp,
 }
 
 /// Collects problems while a raw configuration is turned into one that can be run.
@@ -229,14 +240,28 @@ impl Config {
         let proxies = check.take(TrustedProxies::parse(&raw.trusted_proxies));
         let clears_whole_site = raw.cookie.logout_clears_cookies_of_whole_site;
         let cookie = cookie(&mut check, raw.cookie, raw.insecure_plain_http);
-        let routes =
-            raw.routes.into_iter().enumerate().map(|(index, route)| route.check(&mut check, index)).collect();
+        let browsers = match (https, plain_http) {
+            (true, _) => Browsers::Https,
+            (false, true) => Browsers::PlainHttp,
+            (false, false) => Browsers::Loopback,
+        };
+        let routes = raw.routes.into_iter().enumerate();
+        let routes = routes.map(|(index, route)| route.check(&mut check, index, browsers)).collect();
         let routes = check.take(Routes::new(routes));
         for (one, other) in routes.iter().flat_map(Routes::differing_in_case) {
             warnings.push(format!(
                 "route {one} and route {other} differ in case: an application may take them for one, so whichever guards more \
                  strictly guards both"
             ));
+        }
+        for route in routes.iter().flat_map(Routes::iter) {
+            if route.callback_origins.contains(&CallbackOrigin::Opaque) {
+                warnings.push(format!(
+                    "route {}: callback_origins has null, which a page of every site can say that it is; only the cookie of the login \
+                     and the application's own check tell who sends a user back",
+                    route.pattern
+                ));
+            }
         }
         let guessing = guessing(&mut check, &raw.limits);
         let flow = raw.limits.flow(&mut check);

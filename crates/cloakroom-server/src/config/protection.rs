@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use cloakroom::core::csp::{CspOptions, Resource, Weakness};
 use cloakroom::core::csrf::{FORM_FIELD, HEADER_FIELD};
-use cloakroom::core::origin::{Mode, Origin};
+use cloakroom::core::origin::{CallbackOrigin, Mode, Origin};
 use cloakroom::core::security_headers::{
     CspMode, Opener, Referrer, ResourcePolicy, SecurityHeaders, SecurityHeadersOptions,
 };
 use http::HeaderName;
 use serde::Deserialize;
 
-use super::Check;
+use super::{Browsers, Check};
 use crate::headers::folded;
 use crate::pages::CSP_REPORT;
 
@@ -265,6 +265,26 @@ impl RawHeaders {
         }
         check.take(options.build())
     }
+}
+
+/// Reads whose forms may bring users back. Over https they are as safe on their way as the site itself.
+pub(super) fn callback_origins(
+    check: &mut Check,
+    key: &str,
+    texts: &[String],
+    browsers: Browsers,
+) -> Vec<CallbackOrigin> {
+    let expected = if browsers == Browsers::Https {
+        "scheme, host and port of the identity provider as browsers show them, over https as the site itself, such as \
+         https://idp.example; or null"
+    } else {
+        "scheme, host and port of the identity provider as browsers show them, such as https://idp.example; or null"
+    };
+    let safe = |origin: &CallbackOrigin| {
+        browsers != Browsers::Https || !matches!(origin, CallbackOrigin::Named(origin) if !origin.is_https())
+    };
+    let read = |text: &str| CallbackOrigin::parse(text).ok().filter(safe);
+    texts.iter().filter_map(|text| check.read(key, text, expected, read)).collect()
 }
 
 /// Reads who may load responses.

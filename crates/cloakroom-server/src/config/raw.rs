@@ -7,8 +7,8 @@ use cloakroom::{AtCap, Policy};
 use serde::Deserialize;
 
 use super::limits::{RawLimits, RawShutdown};
-use super::protection::{RawCsp, RawCsrf, RawHeaders, resource};
-use super::{Check, Hidden};
+use super::protection::{RawCsp, RawCsrf, RawHeaders, callback_origins, resource};
+use super::{Browsers, Check, Hidden};
 use crate::routes::{Require, Route, SessionUse};
 use cloakroom::Activity;
 use cloakroom::core::origin::{Forgery, Loading};
@@ -244,7 +244,11 @@ pub struct RawRoute {
     #[serde(default)]
     pub activity: Option<String>,
     #[serde(default)]
+    pub login_start: bool,
+    #[serde(default)]
     pub login_callback: bool,
+    #[serde(default)]
+    pub callback_origins: Vec<String>,
     #[serde(default)]
     pub allow_parameters: bool,
     #[serde(default)]
@@ -260,7 +264,7 @@ pub struct RawRoute {
 }
 
 impl RawRoute {
-    pub(super) fn check(self, check: &mut Check, index: usize) -> Route {
+    pub(super) fn check(self, check: &mut Check, index: usize, browsers: Browsers) -> Route {
         let mut route = Route::new(self.path);
         match self.require.as_deref() {
             None => {}
@@ -298,7 +302,15 @@ impl RawRoute {
         if route.transfer_time.is_some_and(|time| time.is_zero()) {
             check.problem(&key, "0s", "a duration of 1s or more");
         }
+        if browsers == Browsers::PlainHttp && (self.login_start || !self.callback_origins.is_empty()) {
+            let key = if self.login_start { "login_start" } else { "callback_origins" };
+            let expected = "no insecure_plain_http: over plain http browsers keep no cookie that comes along with another site's form";
+            check.problem(&format!("route[{index}].{key}"), "set", expected);
+        }
+        route.login_start = self.login_start;
         route.login_callback = self.login_callback;
+        let key = format!("route[{index}].callback_origins");
+        route.callback_origins = callback_origins(check, &key, &self.callback_origins, browsers);
         route.allow_parameters = self.allow_parameters;
         route
     }

@@ -48,6 +48,8 @@ pub enum Cause {
     TooMany,
     /// Another site or origin sent it.
     Elsewhere,
+    /// It comes back from an identity provider, and its browser has begun no login here, or too long ago.
+    Stray,
     /// It has a session cookie, and nothing says where it comes from.
     Unproven,
     /// Another site would embed or fetch account content.
@@ -98,7 +100,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Malformed,
         Self::Path,
         Self::Misdirected,
@@ -112,6 +114,7 @@ impl Cause {
         Self::Stalled,
         Self::TooMany,
         Self::Elsewhere,
+        Self::Stray,
         Self::Unproven,
         Self::Embedded,
         Self::Token,
@@ -151,6 +154,7 @@ impl Cause {
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Elsewhere
+            | Self::Stray
             | Self::Unproven
             | Self::Embedded
             | Self::Token
@@ -190,6 +194,7 @@ impl Cause {
             Self::Stalled => "stalled",
             Self::TooMany => "too-many",
             Self::Elsewhere => "elsewhere",
+            Self::Stray => "login-not-begun",
             Self::Unproven => "unproven",
             Self::Embedded => "embedded",
             Self::Token => "token",

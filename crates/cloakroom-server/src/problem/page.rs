@@ -118,7 +118,9 @@ fn way_on<'a>(
     login_page: &'a str,
 ) -> Option<(&'a str, &'a str)> {
     match cause {
-        Cause::SignIn | Cause::SignInAgain | Cause::TooManyPlaces => Some((login_page, words.sign_in)),
+        Cause::SignIn | Cause::SignInAgain | Cause::TooManyPlaces | Cause::Stray => {
+            Some((login_page, words.sign_in))
+        }
         Cause::Token | Cause::TokenTooFar | Cause::Stale => Some((page.unwrap_or("/"), words.load_again)),
         Cause::Malformed
         | Cause::Path

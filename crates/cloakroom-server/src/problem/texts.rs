@@ -123,6 +123,14 @@ const fn row(cause: Cause) -> [Said; 3] {
             "Eine andere Website hat sie gesendet. Bitte beginnen Sie auf einer Seite dieser Website.",
             "Odeslal jej jiný web. Začněte, prosím, na stránce tohoto webu.",
         ]),
+        Cause::Stray => with(
+            ["You are not signed in yet", "Sie sind noch nicht angemeldet", "Ještě nejste přihlášeni"],
+            [
+                "Signing in took more than ten minutes, or it did not begin in this browser. Please begin again.",
+                "Die Anmeldung hat länger als zehn Minuten gedauert, oder sie hat nicht in diesem Browser begonnen. Bitte beginnen Sie noch einmal.",
+                "Přihlášení trvalo déle než deset minut, nebo nezačalo v tomto prohlížeči. Začněte, prosím, znovu.",
+            ],
+        ),
         Cause::Unproven => with(REFUSED, [
             "It does not say from which site it comes. Another browser may help.",
             "Sie sagt nicht, von welcher Website sie kommt. Ein anderer Browser hilft vielleicht.",
@@ -273,6 +281,10 @@ pub(super) const fn cure(cause: Cause) -> &'static str {
         Cause::Elsewhere => {
             "if that origin is to be trusted, list it in csrf.trusted_origins; if it is the site's own, set origin to what \
                              users see in the address bar"
+        }
+        Cause::Stray => {
+            "the login begins on a route with login_start = true, on this host, and takes less than ten minutes; a browser keeps its \
+                         cookie over https and on loopback only"
         }
         Cause::Unproven => {
             "the client sends Sec-Fetch-Site or Origin, which a proxy may have dropped; or a form token, unless csrf.mode is \

@@ -4,7 +4,8 @@
 //! event. There is one exception. A well-formed `Session-Logout` is carried out even if its neighbours are not usable,
 //! because not logging out is the worse mistake; [`Rejection::logout`] says so. On a safe method or a route without session a
 //! logout is not carried out: any site can make a browser send a GET. On the former it waits for the user's own word
-//! ([`Cause::Unconfirmed`]), on the latter it is refused.
+//! ([`Cause::Unconfirmed`]), on the latter it is refused, and so it is where another site's form has sent the request
+//! ([`Context::returning`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +33,8 @@ pub struct Context<'a> {
     pub session: SessionUse,
     /// Whether its route is one where logins may complete with a safe method.
     pub login_callback: bool,
+    /// Whether it is a user whom an identity provider's form sends back, in a browser that has begun a login here.
+    pub returning: bool,
     /// Whether it came with a live session of ours, anonymous or not.
     pub live_session: bool,
     /// Who was logged in when the request was sent upstream.
@@ -157,6 +160,9 @@ impl fmt::Display for Rejection {
 
 impl std::error::Error for Rejection {}
 
+/// What a login is made of.
+const LOGIN: [&str; 3] = [names::LOGIN, names::LEVEL, names::METHODS];
+
 fn malformed(field: &str, reason: &'static str) -> Rejection {
     Rejection { cause: Cause::Malformed, field: field.to_owned(), reason, logout: None }
 }
@@ -176,6 +182,14 @@ pub fn parse(head: &HeaderMap, context: &Context<'_>) -> Result<Commands, Reject
     let Some(first) = ours.first() else { return Ok(Commands::default()) };
     if context.session == SessionUse::None {
         return Err(refused(first.as_str(), "the route has no session"));
+    }
+    // Another site has sent it: whatever else it would bring about, that site would.
+    let others = ours.iter().find(|name| !LOGIN.contains(&name.as_str()));
+    if let Some(other) = others.filter(|_| context.returning) {
+        return Err(refused(
+            other.as_str(),
+            "a request that an identity provider sends may log in and nothing else",
+        ));
     }
     let safe = matches!(*context.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let logout = read_logout(head)?;
@@ -291,8 +305,11 @@ fn judge(commands: Commands, context: &Context<'_>, safe: bool) -> Result<Comman
         if safe && !context.login_callback {
             return Err(refused(field, "a safe method may do so only where the route has login_callback"));
         }
-        if context.login_callback && !context.live_session {
-            return Err(refused(field, "a login_callback completes only in the session that began it"));
+        if context.login_callback && !context.live_session && !context.returning {
+            return Err(refused(
+                field,
+                "a login_callback completes only in the session that began it, or by a form of callback_origins",
+            ));
         }
     }
     // What is left of the session once the logout has been obeyed.
@@ -494,6 +511,7 @@ mod tests {
                 method: &method,
                 session: SessionUse::Full,
                 login_callback: false,
+                returning: false,
                 live_session: false,
                 subject: None,
                 data_max: DATA_MAX,
@@ -501,6 +519,7 @@ mod tests {
             for word in words {
                 match word {
                     "callback" => context.login_callback = true,
+                    "returning" => context.returning = true,
                     "none" => context.session = SessionUse::None,
                     "visitor" => context.live_session = true,
                     "alice" => (context.live_session, context.subject) = (true, Some("alice")),
@@ -530,6 +549,7 @@ mod tests {
             method: &Method::POST,
             session: SessionUse::Full,
             login_callback: false,
+            returning: false,
             live_session: true,
             subject: None,
             data_max: DATA_MAX,

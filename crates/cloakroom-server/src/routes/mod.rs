@@ -5,7 +5,7 @@
 //!
 //! **Case.** Some applications ignore it in paths, and the gateway cannot know which. So what guards a path (`require`,
 //! `loading`, `forgery`) is the strictest of all routes that match when case is ignored, and what relaxes (`session = "none"`,
-//! `login_callback` and the rest) is that of the route that matches as it is written: whichever way the application reads a
+//! `login_start`, `login_callback` and the rest) is that of the route that matches as it is written: whichever way the application reads a
 //! path, the stricter rule holds. A route of which a longer one is an exception, spelt the same so far, does not count beside it.
 
 mod fold;
@@ -14,7 +14,7 @@ mod table;
 use std::time::Duration;
 
 use cloakroom::Activity;
-use cloakroom::core::origin::{Forgery, Loading};
+use cloakroom::core::origin::{CallbackOrigin, Forgery, Loading};
 use cloakroom::core::security_headers::ResourcePolicy;
 
 pub use self::table::Routes;
@@ -59,13 +59,19 @@ pub struct Route {
     pub require: Require,
     /// Whether there is a session. Default: yes.
     pub session: SessionUse,
+    /// Whether a login may begin here that an identity provider's form completes. Default: no. A response of the application here sets
+    /// the cookie that proves it. For the site itself and whoever navigates here: another site's image is to begin no login.
+    pub login_start: bool,
     /// Whether a login may complete here with a safe method, as in OpenID Connect. Default: no.
     ///
     /// # Security
     ///
     /// Any site can make a browser send a GET. So a login is obeyed here, whatever the method, only in a request that
-    /// has a live session, the one that began the flow.
+    /// has a live session, the one that began the flow, or that comes back from one of `callback_origins`.
     pub login_callback: bool,
+    /// Whose forms may bring users back here to complete a login that began in their browser: identity providers that answer by
+    /// POST. Default: nobody's.
+    pub callback_origins: Vec<CallbackOrigin>,
     /// Whether segments may have `;` parameters. Default: no.
     ///
     /// # Security
@@ -77,8 +83,8 @@ pub struct Route {
     /// Whether requests that change something are checked for forgery. Default: they are. Others are for an exact path without
     /// session only.
     pub forgery: Forgery,
-    /// Who may load what is here. Default: only the site itself and whoever navigates here if the route demands a login, else
-    /// everybody.
+    /// Who may load what is here. Default: only the site itself and whoever navigates here if the route demands a login or is where
+    /// one begins, else everybody.
     pub loading: Option<Loading>,
     /// Bytes a second that a client here has to send or read, other than `limits.min_rate`; 0 asks for none.
     pub min_rate: Option<u64>,
@@ -95,7 +101,9 @@ impl Route {
             pattern: pattern.into(),
             require: Require::default(),
             session: SessionUse::default(),
+            login_start: false,
             login_callback: false,
+            callback_origins: Vec::new(),
             allow_parameters: false,
             activity: Activity::User,
             forgery: Forgery::Checked,
@@ -117,9 +125,19 @@ impl Route {
 
     /// Who may load what is here.
     pub fn loading(&self) -> Loading {
-        match self.require {
-            Require::Anyone => self.loading.unwrap_or_default(),
-            Require::Authenticated | Require::Recent => self.loading.unwrap_or(Loading::Isolated),
+        let open = self.require == Require::Anyone && !self.login_start;
+        self.loading.unwrap_or(if open { Loading::Open } else { Loading::Isolated })
+    }
+
+    /// What holds for a question that concerns no session: it demands none, and nothing is told of any.
+    pub fn without_session(&self) -> Self {
+        Self {
+            require: Require::Anyone,
+            session: SessionUse::None,
+            login_start: false,
+            login_callback: false,
+            callback_origins: Vec::new(),
+            ..self.clone()
         }
     }
 

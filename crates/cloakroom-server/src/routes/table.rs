@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloakroom::core::origin::Forgery;
+use cloakroom::core::origin::{Forgery, Loading};
 use cloakroom::core::policy::{ConfigErrors, Problem};
 use http::{Method, Uri};
 
@@ -81,6 +81,7 @@ impl Routes {
     pub fn new(routes: Vec<Route>) -> Result<Self, ConfigErrors> {
         let mut problems = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
+        let begins = routes.iter().any(|route| route.login_start);
         for (n, route) in routes.into_iter().enumerate() {
             let key = |name: &str| format!("route[{n}].{name}");
             if route.session == SessionUse::None {
@@ -89,10 +90,18 @@ impl Routes {
                     let value = format!("{:?}", route.require).to_lowercase();
                     problems.push(Problem::new(&key("require"), &value, expected));
                 }
-                if route.login_callback {
-                    problems.push(Problem::new(&key("login_callback"), "true", expected));
+                for (name, set) in
+                    [("login_callback", route.login_callback), ("login_start", route.login_start)]
+                {
+                    if set {
+                        problems.push(Problem::new(&key(name), "true", expected));
+                    }
                 }
             }
+            problems.extend(
+                misplaced(&route, begins)
+                    .map(|(name, value, expected)| Problem::new(&key(name), value, expected)),
+            );
             // With the user's session, or for paths that nobody has named, every site could act for the user.
             if route.forgery == Forgery::Exempt {
                 if route.session != SessionUse::None {
@@ -180,6 +189,35 @@ impl Routes {
     }
 }
 
+/// What of a login's beginning and end is not where it belongs: key, value and what was expected. `begins` says whether any route is one
+/// where logins begin.
+fn misplaced(
+    route: &Route,
+    begins: bool,
+) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> + use<> {
+    let called = !route.callback_origins.is_empty();
+    let open = route.login_start && route.loading == Some(Loading::Open);
+    let rules = [
+        (called && !route.login_callback, "callback_origins", "login_callback = true beside it"),
+        (
+            called && route.require != Require::Anyone,
+            "callback_origins",
+            "no require beside it: who comes back from an identity provider is not signed in yet",
+        ),
+        (
+            called && !begins,
+            "callback_origins",
+            "a route with login_start = true, where the login begins: without it none can come back",
+        ),
+        (
+            open,
+            "loading",
+            "no loading = \"open\" beside login_start: another site's image is to begin no login",
+        ),
+    ];
+    rules.into_iter().filter(|(wrong, ..)| *wrong).map(|(_, name, expected)| (name, "set", expected))
+}
+
 /// The segments of a pattern, and whether it is exact; or what was expected instead.
 fn pattern(text: &str) -> Result<(Vec<Vec<u8>>, bool), String> {
     let (text, exact) = match text.strip_prefix('=') {
@@ -209,7 +247,7 @@ fn pattern(text: &str) -> Result<(Vec<Vec<u8>>, bool), String> {
 
 #[cfg(test)]
 mod tests {
-    use cloakroom::core::origin::Loading;
+    use cloakroom::core::origin::CallbackOrigin;
     use proptest::prelude::*;
 
     use super::*;
@@ -328,7 +366,13 @@ mod tests {
             Route { session: SessionUse::None, ..Route::new("/files") },
             requires("/FILES/mine", Authenticated),
             Route { loading: Some(Loading::Isolated), ..Route::new("/Account/photo") },
-            Route { login_callback: true, allow_parameters: true, ..Route::new("/back") },
+            Route {
+                login_callback: true,
+                login_start: true,
+                callback_origins: vec![CallbackOrigin::Opaque],
+                allow_parameters: true,
+                ..Route::new("/back")
+            },
         ]);
         let routes = routes.unwrap();
         for (path, require) in [
@@ -358,7 +402,12 @@ mod tests {
         assert_eq!(of(&routes, "/admin/hook").forgery, Forgery::Checked);
         assert_eq!(of(&routes, "/account/photo").loading(), Loading::Isolated);
         assert_eq!(of(&routes, "/account").loading(), Loading::Open);
-        assert!(of(&routes, "/back").login_callback && !of(&routes, "/Back").login_callback);
+        let relaxed = |path| {
+            let route = of(&routes, path);
+            [route.login_callback, route.login_start, !route.callback_origins.is_empty()]
+        };
+        assert_eq!((relaxed("/back"), relaxed("/Back")), ([true; 3], [false; 3]));
+        assert_eq!(of(&routes, "/back").loading(), Loading::Isolated, "where a login begins");
         assert!(found(&routes, "/back;x").is_ok() && found(&routes, "/Back;x").is_err());
     }
 
@@ -408,6 +457,7 @@ mod tests {
         let none = Route {
             session: SessionUse::None,
             login_callback: true,
+            login_start: true,
             require: Require::Recent,
             ..Route::new("/s")
         };
@@ -441,10 +491,47 @@ mod tests {
         let keys: Vec<_> = errors.problems().iter().map(|p| p.key.as_str()).collect();
         let mut expected: Vec<String> = (0..15).map(|n| format!("route[{n}].path")).collect();
         expected.extend([16, 17, 19].map(|n| format!("route[{n}].path")));
-        expected.extend(["route[20].require".to_owned(), "route[20].login_callback".to_owned()]);
+        let of_none = ["require", "login_callback", "login_start"];
+        expected.extend(of_none.map(|name| format!("route[20].{name}")));
         assert_eq!(keys, expected);
         let normal = errors.problems().iter().find(|p| p.value == "/%61").unwrap();
         assert!(normal.expected.contains("/a"), "{normal}");
+    }
+
+    #[test]
+    fn where_a_login_begins_and_comes_back_is_checked_with_what_it_needs() {
+        let start = || Route { login_start: true, ..Route::new("/start") };
+        let back = || Route {
+            login_callback: true,
+            callback_origins: vec![CallbackOrigin::parse("https://idp.example").unwrap()],
+            ..Route::new("=/back")
+        };
+        let problems = |routes| match Routes::new(routes) {
+            Ok(_) => String::new(),
+            Err(errors) => errors.to_string(),
+        };
+        assert_eq!(problems(vec![start(), back()]), "");
+        assert_eq!(problems(vec![Route { callback_origins: Vec::new(), ..back() }]), "");
+        for (routes, key, expected) in [
+            (
+                vec![start(), Route { login_callback: false, ..back() }],
+                "route[1].callback_origins",
+                "login_callback = true",
+            ),
+            (
+                vec![start(), Route { require: Require::Authenticated, ..back() }],
+                "route[1].callback_origins",
+                "no require",
+            ),
+            (vec![back()], "route[0].callback_origins", "login_start = true"),
+            (vec![Route { loading: Some(Loading::Open), ..start() }], "route[0].loading", "login_start"),
+        ] {
+            let said = problems(routes);
+            assert!(
+                said.contains(key) && said.contains(expected) && said.lines().count() <= 2,
+                "{key}: {said}"
+            );
+        }
     }
 
     #[test]
