@@ -118,6 +118,55 @@ async fn r123_http_2_over_tls_carries_sessions_and_its_cookie_crumbs_are_one_fie
     assert!(stranger.starts_with("GET /b") && !harness::of_a_session(&stranger), "{stranger}");
 }
 
+/// A request of which the authority and the field `Host` are chosen.
+fn to_host(path: &str, authority: &str, host: Option<&str>) -> Request<Full<Bytes>> {
+    let mut request = request("GET", path, &[]);
+    *request.uri_mut() = format!("https://{authority}{path}").parse().unwrap();
+    if let Some(host) = host {
+        request.headers_mut().insert("host", host.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn r075_r130_over_http_2_too_only_the_deployments_hosts_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = gateway(&certificate(folder.path())).await;
+    let mut client = http2(&gateway, folder.path()).await;
+    for (what, path, authority, host, status) in [
+        ("another name", "/", "evil.test", None, 421),
+        ("another port", "/", "localhost:8443", None, 421),
+        ("the port of plain http", "/", "localhost:80", None, 421),
+        ("a name that ends like ours", "/", "x.localhost", None, 421),
+        ("a name that begins like ours", "/", "localhost.evil.test", None, 421),
+        ("another name in both", "/", "evil.test", Some("evil.test"), 421),
+        ("the gateway's own pages", "/.cloakroom/sessions", "evil.test", None, 421),
+        ("ours in the authority, another in Host", "/", "localhost", Some("evil.test"), 400),
+        ("another in the authority, ours in Host", "/", "evil.test", Some("localhost"), 400),
+        ("two spellings of ours", "/", "localhost", Some("localhost:443"), 400),
+        ("a name before it", "/", "evil.test@localhost", None, 400),
+    ] {
+        let answer = client.send_request(to_host(path, authority, host)).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{what}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(!String::from_utf8_lossy(&body).contains("evil"), "{what}");
+        assert_eq!(gateway.log.take().len(), 1, "{what}: one event");
+    }
+    assert!(gateway.take().is_empty(), "nothing arrived");
+    for (authority, host) in
+        [("localhost", None), ("LOCALHOST", None), ("localhost.:443", None), ("localhost", Some("Localhost"))]
+    {
+        let answer = client.send_request(to_host("/", authority, host)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{authority} {host:?}");
+        let told = gateway.last();
+        assert!(told.contains("\nhost: localhost\n"), "{authority} {host:?}: {told}");
+        assert!(told.contains("\nx-forwarded-host: localhost\n"), "{authority} {host:?}: {told}");
+    }
+    // Probes send addresses.
+    let probe = client.send_request(to_host("/.cloakroom/ready", "10.1.2.3", None)).await.unwrap();
+    assert_eq!(probe.status(), StatusCode::OK);
+}
+
 #[tokio::test]
 async fn r054_a_logout_is_carried_out_though_its_http_2_stream_was_reset() {
     let folder = tempfile::tempdir().unwrap();
