@@ -408,4 +408,38 @@ mod tests {
             assert!(with(https, origin).is_err(), "{origin}");
         }
     }
+
+    #[test]
+    fn r075_r027_callback_origins_are_exact_and_wanted_where_the_browser_keeps_the_cookie() {
+        let with = |more: &str, origin: &str| {
+            config(&format!(
+                "{more}\n[[route]]\npath = \"/login\"\nlogin_start = true\n[[route]]\npath = \"=/back\"\nlogin_callback = true\n\
+                 callback_origins = [\"{origin}\"]"
+            ))
+        };
+        let https = "tls_terminated_by_proxy = true\norigin = \"https://example.org\"";
+        for (more, origin, warned) in
+            [(https, "https://idp.example", 0), (https, "null", 1), ("", "http://localhost:3001", 0)]
+        {
+            let config = with(more, origin).unwrap();
+            let named = config.routes.iter().flat_map(|route| &route.callback_origins);
+            assert_eq!(named.map(ToString::to_string).collect::<Vec<_>>(), [origin]);
+            let warnings = config.warnings.iter().filter(|warning| warning.contains("callback_origins"));
+            assert_eq!(warnings.count(), warned, "{origin}");
+        }
+        for origin in ["http://idp.example", "https://*.example", "https://idp.example/acs", "NULL", "*", ""]
+        {
+            let said = with(https, origin).unwrap_err().to_string();
+            assert!(
+                said.contains("route[1].callback_origins = ") && said.contains("https://idp.example"),
+                "{said}"
+            );
+        }
+        let plain =
+            "insecure_plain_http = \"a test\"\nlisten = \"192.0.2.1:80\"\norigin = \"http://example.org\"";
+        let said = with(plain, "http://idp.example").unwrap_err().to_string();
+        for key in ["route[0].login_start = ", "route[1].callback_origins = "] {
+            assert!(said.contains(key) && said.contains("no insecure_plain_http"), "{key}: {said}");
+        }
+    }
 }
