@@ -9,12 +9,12 @@ import { Gateway } from '../gateway.mjs';
 const COOKIE = '__Host-Http-sid';
 const BUTTON = { name: 'Win a prize' };
 
-let elsewhere, gateway, idp, sibling;
+let elsewhere, near, gateway, idp, sibling;
 /** What the application was asked for. */
 let asked = [];
 
 before(async () => {
-  elsewhere = await Elsewhere.start();
+  [elsewhere, near] = await Promise.all([Elsewhere.start(), Elsewhere.start()]);
   // Ports are not part of a site: a page at the gateway's own address is of its site, one under another name is not.
   idp = `http://localhost:${elsewhere.port}`;
   sibling = elsewhere.origin;
@@ -27,7 +27,7 @@ before(async () => {
     [[route]]
     path = "=/back"
     login_callback = true
-    callback_origins = ["${idp}"]
+    callback_origins = ["${idp}", "${near.origin}"]
     [[route]]
     path = "/account"
     require = "authenticated"
@@ -37,6 +37,7 @@ before(async () => {
 after(async () => {
   await gateway?.forget();
   await elsewhere?.stop();
+  await near?.stop();
 });
 
 function application(request, response) {
@@ -119,11 +120,13 @@ for (const engine of ['chromium', 'firefox']) {
     }
   });
 
-  test(`a frame or a script of the identity provider's site completes no login, in ${engine}`, async () => {
+  test(`a frame or a script of an identity provider's page completes no login, in ${engine}`, async () => {
     const browser = await launch(engine);
     try {
       const page = await newcomer(browser);
       await page.goto(`${gateway.origin}/login`);
+      // Of the same site, so that the browser keeps no cookie from it as a third party's.
+      await page.goto(`${near.origin}/one`);
       asked = [];
       await page.evaluate(async (to) => {
         await fetch(to, { method: 'POST', mode: 'no-cors', credentials: 'include', body: new URLSearchParams({ a: '1' }) }).catch(() => {});
