@@ -117,3 +117,27 @@ pub(super) async fn connect(config: &SessionsConfig) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Raw;
+
+    #[test]
+    fn where_logins_begin_and_complete_is_said_and_whose_forms_complete_them() {
+        let text = "upstream = \"http://127.0.0.1:1\"\nstore = \"memory\"\n[csrf]\ntrusted_origins = [\"http://app.test\"]\n\
+                    [[route]]\npath = \"/login\"\nlogin_start = true\n\
+                    [[route]]\npath = \"=/oidc\"\nlogin_callback = true\n\
+                    [[route]]\npath = \"=/saml\"\nlogin_callback = true\ncallback_origins = [\"https://idp.example\", \"null\"]\n";
+        let said = effective(&Config::check(Raw::parse(text).unwrap()).unwrap());
+        for line in [
+            ", trusts http://app.test\n",
+            "/login: anyone, isolated, logins begin\n",
+            "=/oidc: anyone, logins complete\n",
+            "=/saml: anyone, logins complete, by forms of https://idp.example, by forms of null\n",
+            "route =/saml: callback_origins has null",
+        ] {
+            assert!(said.contains(line), "{line:?} is not in\n{said}");
+        }
+    }
+}
