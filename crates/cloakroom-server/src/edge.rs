@@ -287,7 +287,10 @@ impl Edge {
         let own = is_own(&target);
         let kind = (websocket, body.is_end_stream());
         let found = shared.border.judge(&parts, kind, own, &target, &route);
-        let found = found.map_err(|error| Refusal::new(Cause::Unavailable, error.to_string()))?;
+        let found = found.map_err(|error| {
+            tell(EventKind::SetupFailed, &error);
+            Refusal::new(Cause::Unavailable, error.to_string())
+        })?;
         let route =
             if found.standing == Standing::Preflight { Arc::new(route.without_session()) } else { route };
         let session = !own && route.session == SessionUse::Full;
