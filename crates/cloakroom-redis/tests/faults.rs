@@ -13,6 +13,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use cloakroom_core::clock::Timestamp;
+use cloakroom_core::policy::Policy;
 use cloakroom_core::record::Record;
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{
@@ -284,16 +285,22 @@ fn r059_a_server_that_became_a_replica_answers_nothing() {
 fn a_clock_that_is_ahead_keeps_no_session_alive() {
     let (runtime, store) = open(Redis::shared());
     runtime.block_on(async {
-        let records = sessions(None, 2, 13);
+        let [records, inserted] = [13, 18].map(|seed| sessions(None, 2, seed));
         put(&store, &records).await;
-        let latest = store.time().await.unwrap().unwrap().plus(Duration::from_secs(600));
+        let skew = Policy::default().figures().clock_skew;
+        let allowed = async || store.time().await.unwrap().unwrap().plus(skew);
+        let earliest = allowed().await;
         let far = Timestamp::from_secs(10_000_000_000);
         store.touch(records[0].handle(), far).await.unwrap();
         let ahead = records[1].clone().replacing(records[1].version(), far);
         store.replace(records[1].version(), ahead).await.unwrap();
-        for record in &records {
+        let new = &inserted[0];
+        let ahead = Record::decode(new.handle(), new.version(), far, &new.encode().unwrap()).unwrap();
+        assert_eq!(store.insert(ahead, admission()).await.unwrap(), admitted());
+        let latest = allowed().await;
+        for record in records.iter().chain([new]) {
             let Found::Live(found) = store.find(record.handle()).await.unwrap() else { panic!("gone") };
-            assert!(found.seen() > NOW && found.seen() < latest, "{}", found.seen());
+            assert!((earliest..=latest).contains(&found.seen()), "{}", found.seen());
         }
     });
 }
