@@ -358,3 +358,40 @@ fn a_probe_writes_as_a_login_does_and_what_it_wrote_goes_by_itself() {
         }
     });
 }
+
+/// A number of eight bytes, each of which counts.
+#[test]
+fn r053_a_replace_of_a_version_that_differs_in_any_byte_is_stale() {
+    let server = Server::open();
+    let Server { runtime, store, .. } = &server;
+    runtime.block_on(async {
+        let record = &sessions(None, 1, 40)[0];
+        put(store, std::slice::from_ref(record)).await;
+        let key = server.session(record);
+        for byte in 0..8 {
+            let stored = (record.version().number() ^ 1 << (8 * byte)).to_be_bytes();
+            Redis::shared().try_ask(&[b"SETRANGE", &key, b"1", &stored]).unwrap();
+            let replaced = store.replace(record.version(), record.clone()).await.unwrap();
+            assert_eq!(replaced, Replaced::Stale, "byte {byte}");
+        }
+    });
+}
+
+/// It would be in the index of one subject and be another's.
+#[test]
+fn r054_a_replace_never_gives_a_session_to_another_subject() {
+    let server = Server::open();
+    let Server { runtime, store, .. } = &server;
+    let bob = Subject::new("bob").unwrap();
+    runtime.block_on(async {
+        let mine = &sessions(Some(&alice()), 1, 41)[0];
+        put(store, std::slice::from_ref(mine)).await;
+        for other in [Some(&bob), None] {
+            let body = sessions(other, 1, 42)[0].encode().unwrap();
+            let taken = Record::decode(mine.handle(), mine.version(), mine.seen(), &body).unwrap();
+            let error = store.replace(mine.version(), taken).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error:?}");
+        }
+        assert_eq!(store.find(mine.handle()).await.unwrap(), Found::Live(mine.clone()));
+    });
+}
