@@ -210,3 +210,84 @@ fn r069_a_login_that_replaces_another_session_of_its_user_needs_no_further_room(
     assert_eq!(answer, Inserted::Inserted { evicted: vec![first.handle()] });
     assert_eq!((maker.fill(Some("carol"), 1), maker.store.len()), (0, 3));
 }
+
+#[test]
+fn a_store_is_ready_exactly_as_long_as_there_is_room_for_a_login() {
+    // Bound by the number of sessions, and by their bytes.
+    for bounds in [small(), small().bytes(50 * 1024)] {
+        let maker = Maker::new(bounds);
+        let ready = || block_on(maker.store.probe()).map_err(|error| error.kind());
+        assert_eq!(maker.fill(None, 1), 40);
+        let login = maker.record(Some("alice"), 1);
+        let mut logins = 0;
+        while ready() == Ok(()) {
+            maker.insert(&maker.record(Some("alice"), 1), None).expect("it said that there was room");
+            logins += 1;
+        }
+        assert!(logins >= 10, "visitors take their share only: {logins}");
+        assert_eq!(ready(), Err(StoreErrorKind::Full));
+        assert_eq!(maker.insert(&login, None).unwrap_err().kind(), StoreErrorKind::Full);
+        let alice = Subject::new("alice").unwrap();
+        block_on(maker.store.remove_all(&alice, None, Reason::RevokedAll, NOW)).unwrap();
+        assert_eq!(ready(), Ok(()));
+    }
+}
+
+#[test]
+fn what_is_not_said_of_the_bounds_follows_from_the_number_of_sessions() {
+    let ten = MemoryBounds::default().sessions(10);
+    assert_eq!(Maker::new(ten).fill(None, 1), 5, "half are for visitors");
+    // A record takes up to 256 bytes besides its data, and 2 KiB are for each.
+    assert_eq!(Maker::new(ten).fill(Some("alice"), 1700), 10);
+    assert!(Maker::new(ten).fill(Some("alice"), 2100) < 10);
+    let maker = Maker::new(ten);
+    let records: Vec<_> = (0..30).map(|_| maker.record(Some("alice"), 1)).collect();
+    for (record, second) in records.iter().zip(0..) {
+        maker.insert(record, None).unwrap();
+        let at = NOW.plus(Duration::from_secs(second));
+        block_on(maker.store.remove(record.handle(), Reason::LoggedOut, at)).unwrap();
+    }
+    let remembered = records.iter().filter(|record| matches!(maker.found(record), Found::Ended(_))).count();
+    assert_eq!(remembered, 10);
+}
+
+/// Or whoever is refused would take the room of those who come later, for ever.
+#[test]
+fn r111_what_is_refused_or_no_longer_needed_takes_no_room() {
+    let maker = Maker::new(small());
+    assert_eq!(maker.fill(Some("alice"), 1), 100);
+    for _ in 0..100 {
+        maker.insert(&maker.record(None, 1), None).unwrap_err();
+    }
+    let alice = Subject::new("alice").unwrap();
+    block_on(maker.store.remove_all(&alice, None, Reason::RevokedAll, NOW)).unwrap();
+    assert_eq!(maker.fill(None, 1), 40);
+
+    // A visitor's session that grows and shrinks again, over and over.
+    let maker = Maker::new(small());
+    let visitor = maker.record(None, 1);
+    maker.insert(&visitor, None).unwrap();
+    for round in 0..200 {
+        let Found::Live(stored) = maker.found(&visitor) else { panic!("it lives") };
+        let body = maker.record(None, if round % 2 == 0 { 4000 } else { 1 }).encode().unwrap();
+        let next = Record::decode(visitor.handle(), stored.version(), stored.seen(), &body).unwrap();
+        assert_eq!(block_on(maker.store.replace(stored.version(), next)).unwrap(), Replaced::Replaced);
+    }
+    assert_eq!(maker.fill(None, 1), 39);
+}
+
+#[test]
+fn what_the_sweep_forgets_of_ended_sessions_makes_room_for_others() {
+    let maker = Maker::new(small().tombstones(10));
+    let limits = SweepLimits { batch: 1000, tombstone_ttl: HOUR, epoch_ttl: DAY };
+    for round in 0..3 {
+        let now = NOW.plus(HOUR * round);
+        block_on(maker.store.sweep(now, limits)).unwrap();
+        let records: Vec<_> = (0..10).map(|_| maker.record(Some("alice"), 1)).collect();
+        for record in &records {
+            maker.insert(record, None).unwrap();
+            block_on(maker.store.remove(record.handle(), Reason::LoggedOut, now)).unwrap();
+        }
+        assert!(records.iter().all(|record| matches!(maker.found(record), Found::Ended(_))), "{round}");
+    }
+}

@@ -112,6 +112,10 @@ impl Gauge {
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
+    fn has(&self, many: usize) -> bool {
+        self.taken.load(Ordering::Relaxed).checked_add(many).is_some_and(|sum| sum <= self.most)
+    }
+
     fn take(&self, many: usize) {
         self.taken.fetch_add(many, Ordering::Relaxed);
     }
@@ -176,17 +180,20 @@ impl Room {
         }
     }
 
+    /// Whether there is room for a small login. Takes none, not even for a moment.
+    pub(super) fn probe(&self) -> Result<(), StoreError> {
+        let fits = self.all.sessions.has(1) && self.all.bytes.has(MemoryBounds::BYTES_EACH_MIN);
+        if fits { Ok(()) } else { Err(StoreError::full()) }
+    }
+
     /// Takes room for a new session whose record has so many bytes.
     pub(super) fn take(&self, kind: Kind, len: usize) -> Result<(), StoreError> {
         self.try_take(kind, 1, counted(len))
     }
 
-    /// Takes room whether there is any or not: for a session whose predecessor is about to give its own back.
-    pub(super) fn take_over(&self, kind: Kind, len: usize) {
+    /// Takes room whether there is any or not: for a login whose predecessor is about to give its own back.
+    pub(super) fn take_over(&self, len: usize) {
         self.all.take(1, counted(len));
-        if kind == Kind::Anonymous {
-            self.anonymous.take(1, counted(len));
-        }
     }
 
     /// Takes what a record needs to grow, or gives back what it no longer needs.

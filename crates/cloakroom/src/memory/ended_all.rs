@@ -142,6 +142,33 @@ mod tests {
         Timestamp::from_secs(secs)
     }
 
+    /// Neither clock need agree with the other, nor with the numbers.
+    #[test]
+    fn r058_of_two_ends_the_later_of_each_figure_holds() {
+        let (first, second) = (steady(), steady() + Duration::from_secs(1));
+        let end = |number, secs, instant| End { epoch: Epoch::from_number(number), at: at(secs), instant };
+        let (one, two) = (end(9, 1, second), end(3, 7, first));
+        for later in [one.later_of(two), two.later_of(one)] {
+            assert_eq!(later, end(9, 7, second));
+        }
+        let after = End::after(Some(one), at(0), first);
+        assert!(after.epoch > one.epoch && after.at == one.at, "a clock that was set back: {after:?}");
+    }
+
+    /// Whoever began before the later one must not be let in.
+    #[test]
+    fn r058_of_a_subjects_own_end_and_everybodys_the_later_one_counts() {
+        let (subject, began) = (subject(1), steady());
+        let after = |secs| began + Duration::from_secs(secs);
+        for (own, everybody) in [(10, 20), (20, 10)] {
+            let mut ended = EndedAll::new(10);
+            ended.note(&subject, at(1), after(own));
+            ended.note_everybody(at(1), after(everybody));
+            let ago = ended.standing(&subject, after(25)).ended_ago;
+            assert_eq!(ago, Some(Duration::from_secs(5)), "{own} {everybody}");
+        }
+    }
+
     #[test]
     fn one_subject_that_ends_all_over_and_over_takes_one_place() {
         let mut ended = EndedAll::new(10);

@@ -42,6 +42,7 @@ pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
     /// Where the next sweep begins, so that a small batch gets round to all shards.
     next_sweep: AtomicUsize,
+    room: Arc<Room>,
 }
 
 impl Default for MemoryStore {
@@ -67,6 +68,7 @@ impl MemoryStore {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(Arc::clone(&room), subjects))).collect(),
             next_sweep: AtomicUsize::new(0),
+            room,
         }
     }
 
@@ -122,6 +124,11 @@ impl Store for MemoryStore {
 
     async fn touch(&self, handle: Handle, seen: Timestamp) -> Result<(), StoreError> {
         self.shard(handle.tag())?.touch(handle, seen)
+    }
+
+    /// Full for logins is not ready; full for visitors is, because logins have room of their own.
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.room.probe()
     }
 }
 

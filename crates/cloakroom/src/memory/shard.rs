@@ -84,7 +84,8 @@ impl Shard {
         if evicted.is_empty() {
             self.room.take(kind_of(record), body.len())?;
         } else {
-            self.room.take_over(kind_of(record), body.len());
+            // Only logins evict.
+            self.room.take_over(body.len());
         }
         for &victim in &evicted {
             self.remove(victim, Reason::Evicted, admission.now)?;
