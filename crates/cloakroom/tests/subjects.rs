@@ -7,7 +7,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 
 use cloakroom::core::store::{BySubject, Sweep};
-use cloakroom::{AtCap, MemoryStore, Policy};
+use cloakroom::{AtCap, Event, EventKind, MemoryStore, Policy};
 use http::StatusCode;
 
 use crate::common::{FIREFOX, World};
@@ -32,6 +32,7 @@ on_both_stores! {
     a_user_cannot_end_somebody_elses_session
     r057_ending_all_others_keeps_this_one
     r058_ending_all_signs_everybody_out
+    r058_ending_the_sessions_of_everybody_is_one_event_that_says_how_many
     r054_a_login_that_races_ending_all_loses
     a_requests_own_ending_of_all_renews_its_login
     r069_a_cap_that_denies_refuses_the_login_and_says_so
@@ -116,6 +117,21 @@ fn r058_ending_all_signs_everybody_out(store: impl BySubject + Sweep) {
     assert_eq!(answer.header("clear-site-data"), Some(r#""cache", "storage""#));
     assert_eq!((one.ask("/who").who().0, bob.ask("/who").who().0), ("-", "bob"));
     assert_eq!(one.ask("/log-out-everywhere").status, StatusCode::UNAUTHORIZED);
+}
+
+fn r058_ending_the_sessions_of_everybody_is_one_event_that_says_how_many(store: impl BySubject + Sweep) {
+    let world = World::new(store);
+    let (mut alice, mut bob, mut visitor) = (world.client(), world.client(), world.client());
+    alice.ask("/log-in/alice");
+    bob.ask("/log-in/bob");
+    visitor.ask("/count");
+    world.log.take();
+    assert_eq!(cloakroom_testkit::block_on(world.layer.sessions().end_everybody()).unwrap(), 3);
+    let events = world.log.take();
+    let [event] = &events[..] else { panic!("{events:?}") };
+    let Event { kind, handle, subject, .. } = event;
+    assert_eq!((kind, handle, subject), (&EventKind::EverybodyEnded(3), &None, &None));
+    assert_eq!((alice.ask("/who").who().0, bob.ask("/who").who().0), ("-", "-"));
 }
 
 fn r054_a_login_that_races_ending_all_loses(store: impl BySubject + Sweep) {

@@ -177,6 +177,12 @@ mod tests {
         let attributes = |count: usize| (0..count).map(|number| format!(" {number:x}")).collect::<String>();
         for (name, good, bad) in [
             ("depth", nested(open), nested(open + 1)),
+            // Within one piece, so that nobody looks while it is deepest.
+            (
+                "depth that is left at once",
+                format!("{:20}{}{}<br>", "x", nested(open), "</div>".repeat(10)),
+                format!("{:20}{}{}<br>", "x", nested(open + 1), "</div>".repeat(10)),
+            ),
             ("elements", "<br>".repeat(PARTS_MAX - 2), "<br>".repeat(PARTS_MAX + 1)),
             ("comments", "<!>".repeat(PARTS_MAX - 2), "<!>".repeat(PARTS_MAX + 1)),
             (
