@@ -258,6 +258,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_gateway_looks_every_minute_though_nobody_asks() {
+        let Fake { health, store, .. } = fake();
+        let watching = tokio::spawn(health.clone().watch());
+        store.fail_all(Moment::Before);
+        for (after, told) in [(INTERVAL - FRESH, State::Ready), (FRESH * 2, State::StoreDown)] {
+            tokio::time::sleep(after).await;
+            assert_eq!(*health.0.told.lock().unwrap(), told);
+        }
+        watching.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn r114_readiness_says_its_status_and_nothing_else() {
         let Fake { health, clock, store, .. } = fake();
         let get = |path: &str| Request::get(path).body(()).unwrap();
@@ -289,6 +301,8 @@ mod tests {
             assert!(health.answer(&get(other)).await.is_none(), "{other}");
         }
         for path in [READY, LIVE] {
+            let head = Request::head(path).body(()).unwrap();
+            assert_eq!(health.answer(&head).await.unwrap().status(), 200);
             let post = Request::post(path).body(()).unwrap();
             assert!(health.answer(&post).await.is_none());
             let body = Request::get(path).header("content-length", "3").body(()).unwrap();

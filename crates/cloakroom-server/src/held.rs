@@ -165,6 +165,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_held_before_the_room_ran_out_counts_until_it_has_gone_on() {
+        let budget = Budget::new(3);
+        let (mut client, rest) = Channel::new(1);
+        client.send_data("cdef".into()).await.unwrap();
+        drop(client);
+        let body = gather(sized(rest, b"ab", 6), 6, &budget).await.unwrap();
+        assert_eq!(left(&budget), 1, "two bytes are held");
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "abcdef");
+        assert_eq!(left(&budget), 3);
+    }
+
+    #[tokio::test]
     async fn a_body_that_breaks_off_is_an_error_and_gives_its_room_back() {
         let budget = Budget::new(100);
         let (client, rest) = Channel::<Bytes, std::io::Error>::new(1);

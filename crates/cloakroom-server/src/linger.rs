@@ -148,15 +148,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_falls_silent_or_never_ends_is_let_go() {
-        for pause in [SILENCE * 2, SILENCE / 2] {
+        let (nothing, seldom, often) = (MOST_TIME * 2, SILENCE * 2, SILENCE - Duration::from_secs(1));
+        for (first, pause, borne) in [
+            (nothing, nothing, SILENCE),
+            (Duration::ZERO, seldom, SILENCE),
+            (Duration::ZERO, often, MOST_TIME),
+        ] {
             let (mut client, mut server) = pair(true);
             let sending = tokio::spawn(async move {
+                tokio::time::sleep(first).await;
                 while client.write_all(b"x").await.is_ok() {
                     tokio::time::sleep(pause).await;
                 }
             });
-            let most = MOST_TIME + SILENCE;
-            tokio::time::timeout(most, server.shutdown()).await.expect("it ends").unwrap();
+            let begun = Instant::now();
+            server.shutdown().await.unwrap();
+            assert_eq!(begun.elapsed().as_secs(), borne.as_secs(), "{first:?} {pause:?}");
             drop(server);
             sending.await.unwrap();
         }

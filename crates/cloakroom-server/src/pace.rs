@@ -193,6 +193,7 @@ mod tests {
             ("a fast beginning buys no long stop", 1_000_000, 1, 7200, false, (30, true)),
             ("just fast enough", 0, 10, 1, false, (600, true)),
             ("in large pieces with pauses", 0, 200, 20, false, (600, true)),
+            ("the end comes in a pause", 0, 300, 29, false, (600, true)),
             ("set free", 0, 1, 100, true, (600, true)),
         ] {
             let borne = borne(PACE, first, bytes, every, free).await;
@@ -212,6 +213,33 @@ mod tests {
         tokio::time::sleep(SECOND * 300).await;
         body.frame().await.unwrap().unwrap();
         drop(client);
-        assert!(body.frame().await.is_none());
+        tokio::time::sleep(PACE.time).await;
+        assert!(body.frame().await.is_none(), "all of it had come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_there_at_once_each_time_has_its_time_in_all_too() {
+        let (mut client, body) = Channel::<Bytes, std::io::Error>::new(2);
+        let mut body = Paced::new(Stream::through(body), PACE, Arc::default());
+        for after in [PACE.time - SECOND, SECOND] {
+            client.send_data("x".into()).await.unwrap();
+            tokio::time::sleep(after).await;
+            assert_eq!(body.frame().await.unwrap().is_err(), after == SECOND);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_set_free_while_it_is_waited_for_has_the_time_in_all() {
+        let (_client, body) = Channel::<Bytes, std::io::Error>::new(1);
+        let free = Arc::new(AtomicBool::new(false));
+        let mut body = Paced::new(Stream::through(body), PACE, Arc::clone(&free));
+        let begun = Instant::now();
+        let set = async {
+            tokio::time::sleep(PACE.grace / 2).await;
+            free.store(true, Ordering::Release);
+        };
+        let (frame, ()) = tokio::join!(body.frame(), set);
+        assert!(frame.unwrap().unwrap_err().is_slow());
+        assert_eq!(begun.elapsed().as_secs(), PACE.time.as_secs());
     }
 }

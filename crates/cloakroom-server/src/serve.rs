@@ -246,10 +246,16 @@ mod tests {
 
     use super::*;
     use crate::config::Raw;
+    use crate::health::READY;
 
     /// Serves a connection on which a client sends this and then nothing, until the gateway ends it.
     async fn serve_silent(sent: &[u8], phase: Phase) {
-        let raw = Raw::parse("upstream = \"http://127.0.0.1:9\"\nstore = \"memory\"").unwrap();
+        serve_silent_with("", sent, phase).await;
+    }
+
+    async fn serve_silent_with(toml: &str, sent: &[u8], phase: Phase) {
+        let toml = format!("upstream = \"http://127.0.0.1:9\"\nstore = \"memory\"\n{toml}");
+        let raw = Raw::parse(&toml).unwrap();
         let config = Config::check(raw).unwrap();
         let opened = open(&config).await.unwrap();
         let (health, limits) = (opened.health.clone(), config.limits.clone());
@@ -295,11 +301,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_has_sent_its_whole_request_is_not_waited_for_at_the_end() {
+        let ask = b"GET /.cloakroom/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let begun = tokio::time::Instant::now();
+        serve_silent(ask, Phase::Serving).await;
+        assert_eq!(begun.elapsed().as_secs(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_peer_that_has_vanished_or_sent_half_a_head_does_not_delay_the_end() {
         for sent in [&b""[..], b"P", PREFACE, b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n"] {
             let moment = Duration::from_secs(3);
             let let_go = tokio::time::timeout(moment, serve_silent(sent, Phase::Stopping)).await;
             assert!(let_go.is_ok(), "{}", sent.escape_ascii());
+        }
+    }
+
+    /// Asks over HTTP/2 whether the gateway is ready.
+    fn ask_over_http2() -> Vec<u8> {
+        let path = READY.as_bytes();
+        // GET, http, and two names of the static table with their values (RFC 7541 section 6).
+        let fields = [&[0x82, 0x86, 0x41, 1, b'a', 0x44, path.len() as u8][..], path].concat();
+        // HEADERS with END_HEADERS and END_STREAM, on the first stream.
+        [PREFACE, &[0, 0, fields.len() as u8, 1, 5, 0, 0, 0, 1], &fields].concat()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http_2_client_that_answers_no_ping_or_asks_nothing_more_is_let_go() {
+        for (what, limits, expected) in [
+            ("no ping is answered", "idle_timeout = \"1h\"\nping_interval = \"20s\"", 40),
+            ("nothing is asked", "idle_timeout = \"50s\"\nping_interval = \"1h\"", 50),
+        ] {
+            let begun = tokio::time::Instant::now();
+            serve_silent_with(&format!("[limits]\n{limits}"), &ask_over_http2(), Phase::Serving).await;
+            let lasted = begun.elapsed().as_secs();
+            assert!((expected..expected + 5).contains(&lasted), "{what}: {lasted} s");
         }
     }
 }

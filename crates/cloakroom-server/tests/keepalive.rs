@@ -3,6 +3,8 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -163,6 +165,40 @@ async fn a_kept_connection_that_closes_under_a_request_costs_only_what_may_not_b
             assert_eq!(answer.status, 502, "{what}");
             assert_eq!(gateway.log.take(), ["gateway_upstream_down"], "{what}");
         }
+    }
+}
+
+#[tokio::test]
+async fn of_more_unused_connections_than_are_kept_the_oldest_is_closed() {
+    let (application, address) = Scripted::start().await;
+    let limits = "[limits]\nupstream_idle_connections = 2\nupstream_idle_timeout = \"1h\"";
+    let gateway = gateway_before(address, limits).await;
+    let mut asked = tokio::task::JoinSet::new();
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut client = gateway.client();
+        asked.spawn(async move { client.get("/").await.status });
+        streams.push(application.next().await.stream);
+    }
+    for stream in &mut streams {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        assert_eq!(asked.join_next().await.unwrap().unwrap(), 200);
+        // With this the gateway has put the connection aside.
+        assert_eq!(gateway.client().get("/.cloakroom/ready").await.status, 200);
+    }
+    let mut first = streams.remove(0);
+    let closed = tokio::time::timeout(Duration::from_secs(60), first.read_u8()).await;
+    assert!(closed.expect("it is kept").is_err(), "nothing is said on it");
+    for stream in streams.iter_mut().rev() {
+        let mut client = gateway.client();
+        let (answer, ()) = tokio::join!(client.get("/again"), async {
+            read_until(stream, "\r\n\r\n").await;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await
+                .unwrap();
+        });
+        assert_eq!(answer.status, 200, "the others are used again");
     }
 }
 

@@ -5,6 +5,7 @@ mod harness;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cloakroom_server::tls::Certificate;
@@ -13,6 +14,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -28,8 +30,12 @@ fn certificate(folder: &Path) -> CertificateDer<'static> {
 }
 
 async fn secure(folder: &Path) -> Gateway {
+    secure_with(folder, "").await
+}
+
+async fn secure_with(folder: &Path, more: &str) -> Gateway {
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    let toml = format!("origin = \"https://localhost\"\n[tls]\ncert = {cert:?}\nkey = {key:?}\n");
+    let toml = format!("origin = \"https://localhost\"\n[tls]\ncert = {cert:?}\nkey = {key:?}\n{more}");
     gateway(&toml).await
 }
 
@@ -91,6 +97,20 @@ async fn r123_a_plain_client_gets_nothing_from_a_tls_port() {
     let answer = raw(gateway.address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(!answer.contains("HTTP/1.1"), "{answer}");
     assert!(gateway.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_handshake_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    certificate(folder.path());
+    let gateway = secure_with(folder.path(), "[limits]\ntls_timeout = \"100ms\"").await;
+    // Nothing, and the beginning of a handshake's first record.
+    for sent in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_ok(), "{} is waited for", sent.escape_ascii());
+    }
 }
 
 #[tokio::test]

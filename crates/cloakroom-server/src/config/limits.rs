@@ -268,4 +268,70 @@ mod tests {
             }
         }
     }
+
+    /// A number of the page, with its unit: bytes, or milliseconds.
+    fn read(text: &str) -> u64 {
+        let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+        let unit = match unit.split(',').next().unwrap_or_default() {
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "s" => 1000,
+            "h" => 3_600_000,
+            "ms" | "bytes/s" | "" => 1,
+            other => panic!("{other} is no unit"),
+        };
+        number.replace(',', "").parse::<u64>().unwrap() * unit
+    }
+
+    #[test]
+    fn the_operators_page_says_each_default_as_it_is() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operator/limits.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let mut check = Check::default();
+        let shutdown = RawShutdown::default().check(&mut check);
+        let (raw, flow) = (RawLimits::default(), RawLimits::default().flow(&mut check));
+        let limits = raw.check(&mut check);
+        let (head, bounds) = (limits.head, flow.bounds);
+        let ms = |time: Duration| time.as_millis() as usize;
+        for (key, value) in [
+            ("limits.data_bytes", limits.data_bytes),
+            ("limits.form_bytes", limits.form_bytes),
+            ("limits.housekeeping_timeout", ms(limits.housekeeping_timeout)),
+            ("limits.upstream_timeout", ms(limits.upstream_timeout)),
+            ("shutdown.drain", ms(shutdown.drain)),
+            ("shutdown.timeout", ms(shutdown.timeout)),
+            ("limits.connections", limits.connections),
+            ("limits.connections_per_address", limits.connections_per_address),
+            ("limits.tls_timeout", ms(limits.tls_timeout)),
+            ("limits.head_timeout", ms(limits.head_timeout)),
+            ("limits.idle_timeout", ms(limits.idle_timeout)),
+            ("limits.ping_interval", ms(limits.ping_interval)),
+            ("limits.http2_streams", limits.http2_streams as usize),
+            ("limits.stream_buffer", limits.stream_buffer),
+            ("limits.head_fields", head.fields),
+            ("limits.head_bytes", head.field_bytes),
+            ("limits.target_bytes", head.target_bytes),
+            ("limits.connection_requests", bounds.connection_requests),
+            ("limits.address_requests", bounds.address_requests),
+            ("limits.upstream_requests", bounds.requests),
+            ("limits.address_streams", bounds.address_streams),
+            ("limits.streams", bounds.streams),
+            ("limits.body_buffer_bytes", flow.held.each),
+            ("limits.buffers_bytes", flow.held.all),
+            ("limits.min_rate", flow.pace.rate as usize),
+            ("limits.rate_grace", ms(flow.pace.grace)),
+            ("limits.transfer_time", ms(flow.pace.time)),
+            ("limits.upstream_idle_connections", flow.keep.connections),
+            ("limits.upstream_idle_timeout", ms(flow.keep.time)),
+        ] {
+            let name = format!("`{key}`");
+            let mut rows = page.lines().filter_map(|row| row.strip_prefix("| ")?.split_once(" | "));
+            let (names, rest) = rows.find(|(names, _)| names.split(", ").any(|one| one == name)).expect(key);
+            let at = names.split(", ").position(|one| one == name).unwrap();
+            let defaults = rest.split(" | ").next().unwrap();
+            // Two settings in a row have two defaults.
+            let said = if names.contains(", ") { defaults.split(", ").nth(at).unwrap() } else { defaults };
+            assert_eq!(read(said), value as u64, "{key}");
+        }
+    }
 }
