@@ -37,6 +37,7 @@ use crate::path::Normal;
 use crate::problem::{self, Asker, Cause, Refusal, refuse};
 use crate::protection::{Leave, Protection};
 use crate::routes::{Route, Routes, SessionUse, is_own};
+use crate::seldom::Seldom;
 
 /// What is known of a request once its head was judged. Travels beside it.
 #[derive(Clone, Debug)]
@@ -103,6 +104,7 @@ struct Shared {
     protection: Protection,
     addresses: PerAddress,
     lane: usize,
+    turned_away: Seldom,
     /// Held by each request under way, so that a shutdown can wait for all of them.
     flights: mpsc::Sender<()>,
 }
@@ -155,6 +157,7 @@ impl Edge {
             protection,
             addresses: PerAddress::new(config.flow.bounds.address_requests),
             lane: config.flow.bounds.connection_requests,
+            turned_away: Seldom::default(),
             flights,
         };
         Ok((Self(Arc::new(shared)), landed))
@@ -170,7 +173,11 @@ impl Edge {
     /// Takes note of a connection that was closed before anything was said on it.
     pub(crate) fn turned_away(&self, peer: IpAddr, why: &dyn std::fmt::Display) {
         let kind = EventKind::RequestRefused;
-        tracing::info!(target: "cloakroom::gateway", %why, %peer, event = kind.name(), "connection closed");
+        if let Some(left_out) = self.0.turned_away.line() {
+            tracing::info!(
+                target: "cloakroom::gateway", %why, %peer, left_out, event = kind.name(), "connection closed"
+            );
+        }
         let at = SystemClock.now().unwrap_or_default();
         self.0.sessions.observer().observe(&Event::new(kind, Client::recognise(b"", Some(peer)), at));
     }

@@ -37,6 +37,7 @@ pub mod protection;
 pub mod protocol;
 mod relay;
 pub mod routes;
+mod seldom;
 pub mod serve;
 pub mod signals;
 pub mod tls;

@@ -20,6 +20,7 @@ async fn while_it_drains_the_gateway_serves_on_and_says_that_it_is_not_ready() {
     while client.get("/.cloakroom/ready").await.status != 503 {
         tokio::task::yield_now().await;
     }
+    assert_eq!(client.get("/.cloakroom/live").await.status, 200, "or a supervisor would end it");
     assert_eq!(client.get("/").await.status, 200);
     assert_eq!(client.log_in("alice").await.status, 200);
 }
@@ -48,6 +49,10 @@ fn upload(address: std::net::SocketAddr, bytes: usize) -> String {
     answer
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cloakroom");
+const SERVE: [&str; 7] =
+    ["serve", "--store", "memory", "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:9"];
+
 /// The program, in front of nothing.
 struct Program {
     child: Child,
@@ -57,26 +62,17 @@ struct Program {
 
 impl Program {
     fn start() -> Self {
+        Self::run(Command::new(PROGRAM).args(SERVE))
+    }
+
+    fn run(command: &mut Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cloakroom"))
-            .args([
-                "serve",
-                "--store",
-                "memory",
-                "--listen",
-                "127.0.0.1:0",
-                "--upstream",
-                "http://127.0.0.1:9",
-            ])
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_once("listening on ").unwrap().1.split(',').next().unwrap().to_owned();
-        Self { child, address, _folder: folder }
+        let address = line.split(['/', ' ', ',', '\n']).find(|word| word.starts_with("127.0.0.1:"));
+        Self { child, address: address.unwrap().to_owned(), _folder: folder }
     }
 
     fn signal(&self, name: &str) {
@@ -136,4 +132,43 @@ fn a_second_signal_ends_the_gateway_at_once() {
     program.until("serving for shutdown.drain");
     program.signal("INT");
     assert_eq!(program.child.wait().unwrap().code(), Some(2));
+}
+
+/// Each connection takes a descriptor, and its way to the application another.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_limit_of_open_files_is_raised_as_far_as_it_may_be_by_whatever_serves() {
+    let demo = ["demo", "--listen", "127.0.0.1:0"];
+    for arguments in [&SERVE[..], &demo] {
+        let mut shell = Command::new("sh");
+        // The program takes the shell's place, and its number.
+        shell.args(["-c", "ulimit -Sn 200 && exec \"$0\" \"$@\"", PROGRAM]).args(arguments);
+        let program = Program::run(&mut shell);
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.child.id())).unwrap();
+        let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let [soft, hard] = [0, 1].map(|at| limit.split_whitespace().nth(at).unwrap());
+        assert!(soft == hard && soft != "200", "{arguments:?}: {soft} of {hard}");
+    }
+}
+
+#[test]
+fn a_flood_of_connections_that_are_turned_away_does_not_flood_the_log() {
+    let mut shell = Command::new(PROGRAM);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.toml");
+    std::fs::write(&file, "[limits]\nconnections = 1").unwrap();
+    let mut program = Program::run(shell.args(SERVE).arg("--config").arg(file));
+    let begun = std::time::Instant::now();
+    let _only = TcpStream::connect(&program.address).unwrap();
+    for _ in 0..500 {
+        let mut stream = TcpStream::connect(&program.address).unwrap();
+        // It is closed without a word.
+        drop(stream.read_to_end(&mut Vec::new()));
+    }
+    let most = 2 + usize::try_from(begun.elapsed().as_secs()).unwrap();
+    program.child.kill().unwrap();
+    let mut log = String::new();
+    program.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    let lines = log.lines().filter(|line| line.contains("connection closed")).count();
+    assert!((1..=most).contains(&lines), "{lines} lines, and {most} were expected at most");
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(common: Common) -> anyhow::Result<()> {
     let secret = secret()?;
     let behind = TcpListener::bind("127.0.0.1:0").await?;
     let upstream = format!("http://{}", behind.local_addr()?);
-    let config = common.load(|raw| {
+    let mut config = common.load(|raw| {
         let Raw { routes, login_page, cookie, .. } = demo();
         raw.upstream = Some(upstream);
         raw.gateway_secret = Some(secret.clone().into());
@@ -32,6 +32,7 @@ pub(super) async fn run(common: Common) -> anyhow::Result<()> {
         raw.cookie.name = raw.cookie.name.take().or(cookie.name);
         on_a_server(raw);
     })?;
+    super::prepare(&mut config);
     let notes_file = Path::new(FOLDER).join("demo-notes.json");
     std::fs::create_dir_all(FOLDER)?;
     if let PepperSource::Files { current, .. } = &config.sessions.peppers

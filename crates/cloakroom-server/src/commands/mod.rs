@@ -195,10 +195,7 @@ impl Cli {
 
 async fn serve(mut config: Config) -> anyhow::Result<()> {
     let hangup = signals::Hangup::caught();
-    config.warnings.extend(listen::prepare(&mut config.limits.connections));
-    for warning in &config.warnings {
-        tracing::warn!(target: "cloakroom::gateway", "{warning}");
-    }
+    prepare(&mut config);
     let opened = serve::open(&config).await?;
     for warning in &opened.warnings {
         tracing::warn!(target: "cloakroom::gateway", "{}: {warning}", config.sessions.store);
@@ -209,6 +206,14 @@ async fn serve(mut config: Config) -> anyhow::Result<()> {
     tokio::select! {
         served = serve::run_with(listener, config, opened, stopped, hangup) => served,
         () = at_once => Err(anyhow::anyhow!(CUT_OFF)),
+    }
+}
+
+/// Raises the limit of open files, and says what there is to warn of.
+fn prepare(config: &mut Config) {
+    config.warnings.extend(listen::prepare(&mut config.limits.connections));
+    for warning in &config.warnings {
+        tracing::warn!(target: "cloakroom::gateway", "{warning}");
     }
 }
 
