@@ -158,17 +158,16 @@ fn a_flood_of_connections_that_are_turned_away_does_not_flood_the_log() {
     let file = folder.path().join("a.toml");
     std::fs::write(&file, "[limits]\nconnections = 1").unwrap();
     let mut program = Program::run(shell.args(SERVE).arg("--config").arg(file));
-    let begun = std::time::Instant::now();
     let _only = TcpStream::connect(&program.address).unwrap();
     for _ in 0..500 {
         let mut stream = TcpStream::connect(&program.address).unwrap();
         // It is closed without a word.
         drop(stream.read_to_end(&mut Vec::new()));
     }
-    let most = 2 + usize::try_from(begun.elapsed().as_secs()).unwrap();
     program.child.kill().unwrap();
     let mut log = String::new();
     program.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     let lines = log.lines().filter(|line| line.contains("connection closed")).count();
-    assert!((1..=most).contains(&lines), "{lines} lines, and {most} were expected at most");
+    // One a second is said, and these five hundred take some tenths of one.
+    assert!((1..100).contains(&lines), "{lines} lines");
 }
