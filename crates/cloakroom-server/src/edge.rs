@@ -270,14 +270,14 @@ impl Edge {
         let shared = &*self.0;
         let (mut parts, body) = request.into_parts();
         let client = forwarded::client_address(peer, &parts.headers, &shared.trusted);
-        let tell = |kind: EventKind, why: &dyn std::fmt::Display| {
-            tracing::info!(target: "cloakroom::gateway", %why, event = kind.name(), "request from elsewhere or malformed");
+        // What is refused is logged as it is put into words.
+        let tell = |kind: EventKind| {
             let agent = parts.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
             let at = SystemClock.now().unwrap_or_default();
             shared.sessions.observer().observe(&Event::new(kind, Client::recognise(agent, Some(client)), at));
         };
         let malformed = |cause: Cause, why: &dyn std::fmt::Display| {
-            tell(EventKind::RequestRefused, why);
+            tell(EventKind::RequestRefused);
             Refusal::new(cause, why.to_string())
         };
         let host =
@@ -295,7 +295,7 @@ impl Edge {
         let kind = (websocket, body.is_end_stream());
         let found = shared.border.judge(&parts, kind, own, &target, &route);
         let found = found.map_err(|error| {
-            tell(EventKind::SetupFailed, &error);
+            tell(EventKind::SetupFailed);
             Refusal::new(Cause::Unavailable, error.to_string())
         })?;
         let route =
@@ -317,7 +317,7 @@ impl Edge {
                     (true, true) => EventKind::EmbeddingRefused,
                     (true, false) => EventKind::ForgedRequest,
                 };
-                tell(kind, &format!("a request from elsewhere: {why:?}"));
+                tell(kind);
                 if refusing {
                     let cause = match why {
                         _ if found.standing == Standing::Stray => Cause::Stray,
@@ -327,13 +327,14 @@ impl Edge {
                     };
                     return Err(Refusal::new(cause, format!("{why:?}")));
                 }
+                tracing::info!(target: "cloakroom::gateway", ?why, path = target.path(), "would be refused");
                 Demand::None
             }
         };
         if session {
             let nonce = Nonce::draw(&SystemEntropy);
             leave.nonce = Some(nonce.map_err(|_| {
-                tell(EventKind::SetupFailed, &"no randomness is to be had");
+                tell(EventKind::SetupFailed);
                 Refusal::new(Cause::Setup, "no randomness is to be had")
             })?);
         } else if !own {
