@@ -4,7 +4,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,6 +73,13 @@ impl Stream {
     #[must_use = "this returns the body that holds it"]
     pub fn holding(self, held: impl Send + Unpin + 'static) -> Self {
         Self(Holding { body: self, held: Some(held) }.boxed_unsync())
+    }
+
+    /// The body, with something that is held until whoever writes it has let go of the last of its bytes: until its client has
+    /// taken them, however early they were ready.
+    #[must_use = "this returns the body that holds it"]
+    pub(crate) fn holding_bytes(self, held: impl Send + Sync + 'static) -> Self {
+        Self(HoldingBytes { body: self, held: Arc::new(held) }.boxed_unsync())
     }
 
     /// A body that breaks off at once.
@@ -156,6 +163,47 @@ impl<T: Unpin> Body for Holding<T> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A body, and something that each of its pieces holds.
+struct HoldingBytes<T> {
+    body: Stream,
+    held: Arc<T>,
+}
+
+impl<T: Send + Sync + 'static> Body for HoldingBytes<T> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let held = &self.held;
+        let piece = |data| Bytes::from_owner(Piece { data, _held: Arc::clone(held) });
+        Poll::Ready(polled.map(|frame| frame.map(|frame| frame.map_data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Bytes with what they hold.
+struct Piece<T> {
+    data: Bytes,
+    _held: Arc<T>,
+}
+
+impl<T> AsRef<[u8]> for Piece<T> {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 

@@ -16,8 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Bounds {
     /// Requests of one connection; more of them wait, as long as their client does.
     pub connection_requests: usize,
-    /// Requests of one address, from the session's look-up to the end of the response.
+    /// Requests of one address, from the session's look-up until the client has taken the response.
     pub address_requests: usize,
+    /// Requests in all, counted as those of one address.
+    pub all_requests: usize,
     /// Requests at the application in all, from its being asked to the end of its response.
     pub requests: usize,
     /// WebSockets and event streams of one address.
@@ -31,6 +33,7 @@ impl Default for Bounds {
         Self {
             connection_requests: 100,
             address_requests: 256,
+            all_requests: 4096,
             requests: 1024,
             address_streams: 512,
             streams: 4096,

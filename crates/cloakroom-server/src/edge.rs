@@ -103,6 +103,7 @@ struct Shared {
     language: Language,
     protection: Protection,
     addresses: PerAddress,
+    all: InAll,
     lane: usize,
     turned_away: Seldom,
     /// Held by each request under way, so that a shutdown can wait for all of them.
@@ -156,6 +157,7 @@ impl Edge {
             language: config.language,
             protection,
             addresses: PerAddress::new(config.flow.bounds.address_requests),
+            all: InAll::new(config.flow.bounds.all_requests),
             lane: config.flow.bounds.connection_requests,
             turned_away: Seldom::default(),
             flights,
@@ -188,6 +190,7 @@ impl Edge {
     /// One that finds its connection's or address's bound reached is not begun. It waits for the connection's as long as its client
     /// does.
     pub async fn serve(&self, request: Request<Incoming>, peer: SocketAddr, lane: &Lane) -> Response<Stream> {
+        let http1 = request.version() <= http::Version::HTTP_11;
         let edge = self.clone();
         let panicked = || self.protect(plain(StatusCode::INTERNAL_SERVER_ERROR));
         let judged = Errand::new(async move { edge.let_in(request, peer) }).await;
@@ -197,12 +200,18 @@ impl Edge {
             None => return panicked(),
         };
         let turn = lane.0.wait().await;
-        let Some(place) = self.0.addresses.enter(client) else {
-            self.tell(Full::Address.event(), Client::recognise(b"", Some(client)));
-            let mut refusal = Refusal::new(Cause::Busy, Full::Address.detail()).response();
-            self.word(&mut refusal, &asker);
-            self.0.protection.apply(&mut refusal, &leave);
-            return refusal;
+        // Whoever has many finds the own bound first.
+        let address = self.0.addresses.enter(client).ok_or(Full::Address);
+        let place = address.and_then(|address| Ok((address, self.0.all.enter().ok_or(Full::All)?)));
+        let place = match place {
+            Ok(place) => place,
+            Err(full) => {
+                self.tell(full.event(), Client::recognise(b"", Some(client)));
+                let mut refusal = Refusal::new(Cause::Busy, full.detail()).response();
+                self.word(&mut refusal, &asker);
+                self.0.protection.apply(&mut refusal, &leave);
+                return refusal;
+            }
         };
         let (edge, flight) = (self.clone(), self.0.flights.clone());
         let run = Errand::new(async move {
@@ -211,7 +220,10 @@ impl Edge {
             edge.word(&mut response, &asker);
             // A stream has a place of its own.
             if response.extensions_mut().remove::<IsStream>().is_none() && !response.body().is_end_stream() {
-                response = response.map(|body| body.holding((turn, place)));
+                let held = (turn, place);
+                // What HTTP/2 has ready for a client is there for each of its streams, and over HTTP/1.1 once for a connection.
+                response =
+                    response.map(|body| if http1 { body.holding(held) } else { body.holding_bytes(held) });
             }
             edge.0.protection.apply(&mut response, &leave);
             response

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt as _;
@@ -123,6 +123,45 @@ async fn requests_of_an_address_are_bounded_though_their_clients_have_gone_and_o
     while client.get("/.cloakroom/sessions").await.status == 503 {}
     let (answer, ()) = tokio::join!(client.get("/"), async { application.next().await.reply("").await });
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn over_http_2_an_answer_counts_until_its_client_has_taken_it() {
+    for (limit, event, place) in [
+        ("address_requests = 2", "excess_rate_limit_exceeded", "127.0.0.1"),
+        ("requests = 2", "gateway_overloaded", "127.0.0.2"),
+    ] {
+        let (application, address) = Scripted::start().await;
+        let gateway = gateway_before(address, &format!("[limits]\n{limit}")).await;
+        let stream = TcpStream::connect(gateway.address).await.unwrap();
+        // Room for a part of each answer, so that the gateway has the rest ready.
+        let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let client = client.initial_stream_window_size(1000).handshake(TokioIo::new(stream));
+        let (mut sender, connection) = client.await.unwrap();
+        tokio::spawn(connection);
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            sender.ready().await.unwrap();
+            let asked = sender.send_request(request(&gateway, "/"));
+            let (answer, ()) = tokio::join!(asked, async {
+                let body = "x".repeat(4000);
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: 4000\r\nConnection: close\r\n\r\n{body}");
+                application.next().await.write(&answer).await;
+            });
+            answers.push(answer.unwrap());
+        }
+        let text = gateway.client().request("GET", "/", &[]);
+        let mut other = from(&gateway, place).await;
+        other.write_all(text.as_bytes()).await.unwrap();
+        assert_eq!(Answer::parse(&read_until(&mut other, "\r\n\r\n").await).status, 503, "{limit}");
+        assert_eq!(gateway.log.take(), [event], "{limit}");
+        for answer in answers {
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 4000);
+        }
+        // Other pages of the gateway, which count too, until there is room.
+        while gateway.client().get("/.cloakroom/sessions").await.status == 503 {}
+    }
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ impl RawLimits {
             &many,
         );
         number(check, "address_requests", self.address_requests, &mut bounds.address_requests, &many);
+        number(check, "requests", self.requests, &mut bounds.all_requests, &many);
         number(check, "upstream_requests", self.upstream_requests, &mut bounds.requests, &many);
         number(check, "address_streams", self.address_streams, &mut bounds.address_streams, &many);
         number(check, "streams", self.streams, &mut bounds.streams, &many);
@@ -111,6 +112,7 @@ mod tests {
         for (key, good, bad) in [
             ("connection_requests", ["1", "1000000"], ["0", "1000001"]),
             ("address_requests", ["1", "1000000"], ["0", "1000001"]),
+            ("requests", ["1", "1000000"], ["0", "1000001"]),
             ("upstream_requests", ["1", "1000000"], ["0", "1000001"]),
             ("address_streams", ["1", "1000000"], ["0", "1000001"]),
             ("streams", ["1", "1000000"], ["0", "1000001"]),
@@ -135,7 +137,7 @@ mod tests {
     fn each_setting_reaches_its_own_bound() {
         let text = "[limits]\nconnection_requests = 1\naddress_requests = 2\nupstream_requests = 3\naddress_streams = 4\n\
                     streams = 5\nbody_buffer_bytes = 6\nbuffers_bytes = 7\nmin_rate = 8\nrate_grace = \"9s\"\n\
-                    transfer_time = \"10s\"\nupstream_idle_timeout = \"11s\"\nupstream_idle_connections = 12";
+                    transfer_time = \"10s\"\nupstream_idle_timeout = \"11s\"\nupstream_idle_connections = 12\nrequests = 13";
         let Flow { bounds, held, pace, keep } = Raw::parse(text).unwrap().limits.flow(&mut Check::default());
         let bounds = [
             bounds.connection_requests,
@@ -143,8 +145,9 @@ mod tests {
             bounds.requests,
             bounds.address_streams,
             bounds.streams,
+            bounds.all_requests,
         ];
-        assert_eq!((bounds, held.each, held.all, pace.rate), ([1, 2, 3, 4, 5], 6, 7, 8));
+        assert_eq!((bounds, held.each, held.all, pace.rate), ([1, 2, 3, 4, 5, 13], 6, 7, 8));
         assert_eq!([pace.grace, pace.time, keep.time].map(|time| time.as_secs()), [9, 10, 11]);
         assert_eq!(keep.connections, 12);
         let keep = Flow::default().keep;

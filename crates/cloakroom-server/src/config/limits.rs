@@ -37,6 +37,7 @@ pub struct RawLimits {
     pub target_bytes: Option<usize>,
     pub connection_requests: Option<usize>,
     pub address_requests: Option<usize>,
+    pub requests: Option<usize>,
     pub upstream_requests: Option<usize>,
     pub address_streams: Option<usize>,
     pub streams: Option<usize>,
