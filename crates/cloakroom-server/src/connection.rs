@@ -22,6 +22,7 @@ use crate::body::{BodyError, Stream};
 use crate::edge::{Edge, plain};
 use crate::health::{Health, READY};
 use crate::linger::Lingering;
+use crate::listen::Written;
 
 /// How far the gateway is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,9 @@ pub(crate) enum Phase {
 /// For how long a connection without a request may live on once the gateway stops: enough to write what was answered, and
 /// little enough that a peer that has vanished, or sent half a head, does not delay the end.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Bytes a second that a client has to take of what was answered, or it counts as idle.
+const READING: u64 = 500;
 
 /// What every connection is served with.
 #[derive(Clone)]
@@ -57,6 +61,7 @@ impl Serving {
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
+        written: Arc<Written>,
     ) {
         let (requests, mut open) = watch::channel(Requests::default());
         let (requests, linger) = (Arc::new(requests), Arc::new(AtomicBool::new(false)));
@@ -98,12 +103,12 @@ impl Serving {
         tokio::select! {
             _ = &mut connection => return,
             () = stopped(&mut phase) => {}
-            () = idle(&mut open, self.idle_timeout) => {}
+            () = idle(&mut open, &written, self.idle_timeout) => {}
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             _ = &mut connection => {}
-            () = idle(&mut open, FAREWELL) => {}
+            () = idle(&mut open, &written, FAREWELL) => {}
         }
     }
 }
@@ -114,12 +119,18 @@ pub(crate) async fn stopped(phase: &mut watch::Receiver<Phase>) {
     drop(phase.wait_for(|phase| *phase == Phase::Stopping).await);
 }
 
-/// Comes when no request has been under way for so long.
-async fn idle(open: &mut watch::Receiver<Requests>, patience: Duration) {
+/// Comes when no request has been under way for so long. A client that is still taking what was answered, and not too slowly, is
+/// not idle.
+async fn idle(open: &mut watch::Receiver<Requests>, written: &Written, patience: Duration) {
     loop {
         drop(open.wait_for(|requests| requests.open == 0).await);
+        let before = written.bytes();
         let again = open.wait_for(|requests| requests.open > 0);
-        if tokio::time::timeout(patience, async { again.await.is_ok() }).await != Ok(true) {
+        if tokio::time::timeout(patience, async { again.await.is_ok() }).await == Ok(true) {
+            continue;
+        }
+        let least = patience.as_secs().max(1) * READING;
+        if !written.waits() || written.bytes() - before < least {
             return;
         }
     }
@@ -181,5 +192,46 @@ impl Body for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How many seconds a client has to whom nothing more is answered, and who takes so many bytes a second of so many.
+    async fn has(rate: usize, of: usize) -> u64 {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let (_requests, mut open) = watch::channel(Requests { ever: true, open: 0 });
+        let written = Arc::new(Written::default());
+        let begun = Instant::now();
+        let client = async {
+            let mut left = of;
+            while left > 0 {
+                drop(written.note(Poll::Pending));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                drop(written.note(Poll::Ready(Ok(rate.min(left)))));
+                left = left.saturating_sub(rate);
+                if left > 0 {
+                    drop(written.note(Poll::Pending));
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = client => {}
+            () = idle(&mut open, &written, PATIENCE) => {}
+        }
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_what_was_answered_is_not_idle_and_who_takes_too_little_is() {
+        assert_eq!(has(0, 0).await, 10, "there is nothing to take");
+        assert_eq!(has(0, 60_000).await, 10, "who reads nothing");
+        assert_eq!(has(400, 60_000).await, 10, "who reads too slowly");
+        assert!((60..=80).contains(&has(1000, 60_000).await), "who takes a minute for it");
     }
 }

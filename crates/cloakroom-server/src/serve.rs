@@ -152,11 +152,12 @@ pub async fn run_with(
         };
         drop(stream.set_nodelay(true));
         let stream = admitted.hold(stream);
+        let written = stream.written();
         let (serving, acceptor, open) = (serving.clone(), acceptor.clone(), open.clone());
         let mut phase = serving.phase.clone();
         tokio::spawn(async move {
             match acceptor {
-                None => serving.connection(stream, peer).await,
+                None => serving.connection(stream, peer, written).await,
                 Some(acceptor) => {
                     let accepted = tokio::time::timeout(limits.tls_timeout, acceptor.accept(stream));
                     let accepted = tokio::select! {
@@ -165,7 +166,7 @@ pub async fn run_with(
                     };
                     // Otherwise a scanner, or a client that speaks plain http to a TLS port.
                     if let Ok(Ok(stream)) = accepted {
-                        serving.connection(stream, peer).await;
+                        serving.connection(stream, peer, written).await;
                     }
                 }
             }
@@ -272,7 +273,7 @@ mod tests {
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         client.write_all(sent).await.unwrap();
-        serving.connection(stream, peer).await;
+        serving.connection(stream, peer, Arc::default()).await;
         client.read_to_end(&mut Vec::new()).await.unwrap();
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -107,8 +108,35 @@ impl Drop for Admitted {
 
 impl Admitted {
     /// Lets it count for as long as a stream is there, whatever is spoken on it.
-    pub(crate) const fn hold<S>(self, stream: S) -> Held<S> {
-        Held { stream, _admitted: self }
+    pub(crate) fn hold<S>(self, stream: S) -> Held<S> {
+        Held { stream, written: Arc::default(), _admitted: self }
+    }
+}
+
+/// How writing to a client is getting on.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    bytes: AtomicU64,
+    waits: AtomicBool,
+}
+
+impl Written {
+    /// Bytes that the system has taken so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are more, for which it has no room until the client reads.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.waits.store(written.is_pending(), Ordering::Relaxed);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        written
     }
 }
 
@@ -116,7 +144,15 @@ impl Admitted {
 #[derive(Debug)]
 pub(crate) struct Held<S> {
     stream: S,
+    written: Arc<Written>,
     _admitted: Admitted,
+}
+
+impl<S> Held<S> {
+    /// How writing to it is getting on.
+    pub(crate) fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written)
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
@@ -131,7 +167,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, from)
+        let written = Pin::new(&mut self.stream).poll_write(cx, from);
+        self.written.note(written)
     }
 
     fn poll_write_vectored(
@@ -139,7 +176,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         cx: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, from)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, from);
+        self.written.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) use self::connections::Connections;
+pub(crate) use self::connections::{Connections, Written};
 pub use self::files::prepare;
 
 /// How long to wait where the system has no descriptors left.
