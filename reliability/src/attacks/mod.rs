@@ -78,8 +78,17 @@ impl fmt::Display for Outcome {
 
 /// The most memory that a process has had resident, in KiB; 0 where the system does not say.
 pub fn peak_kib(process: u32) -> u64 {
+    memory(process, "VmHWM:")
+}
+
+/// The memory that a process has resident now, in KiB; 0 where the system does not say.
+pub fn resident_kib(process: u32) -> u64 {
+    memory(process, "VmRSS:")
+}
+
+fn memory(process: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or_default()
 }
 

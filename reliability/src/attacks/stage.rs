@@ -1,7 +1,7 @@
 //! The gateway as a process of its own, an application behind it that answers by hand, and a legitimate
 //! client beside the attack.
 
-use std::net::{SocketAddr, TcpListener as Reserved};
+use std::net::{IpAddr, SocketAddr, TcpListener as Reserved};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::{Outcome, descriptors, peak_kib, wire};
+use super::{Outcome, descriptors, peak_kib, resident_kib, wire};
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,12 +24,24 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct Connections {
     open: AtomicU64,
     most: AtomicU64,
+    pages: AtomicU64,
+    broken: AtomicU64,
 }
 
 impl Connections {
     /// The most that were open at a time.
     pub fn most(&self) -> u64 {
         self.most.load(Ordering::Relaxed)
+    }
+
+    /// How often `/page` was asked for.
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// How many answers could not be given to their end.
+    pub fn broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
     }
 }
 
@@ -41,6 +53,8 @@ pub struct Stage {
     pub address: SocketAddr,
     /// The application's connections.
     pub connections: Arc<Connections>,
+    /// The legitimate client's address and fields.
+    client: (IpAddr, String),
     _folder: tempfile::TempDir,
 }
 
@@ -65,7 +79,9 @@ impl Stage {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut stage = Self { gateway, address, connections, _folder: folder };
+        // Another address than the attack's: what one has too many of is to be its own trouble.
+        let client = (IpAddr::from([127, 0, 0, 2]), String::new());
+        let mut stage = Self { gateway, address, connections, client, _folder: folder };
         stage.wait().await;
         stage
     }
@@ -84,12 +100,26 @@ impl Stage {
         self.gateway.id()
     }
 
+    /// Signs the legitimate client in; it comes with `fields`, from where the attack comes from.
+    pub async fn sign_in(&mut self, fields: &str) {
+        let head = format!("POST /login HTTP/1.1\r\nContent-Length: 0\r\n{fields}");
+        let answer =
+            wire::exchange(wire::LOCAL, self.address, &head, b"", PATIENCE).await.unwrap_or_default();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
+        let cookie = cookie.split(';').next().unwrap_or_default();
+        self.client = (wire::LOCAL, format!("\r\nCookie: {cookie}\r\n{fields}"));
+    }
+
     /// Lets a legitimate client ask now and then while `attack` runs; `counts` are the attack's own.
     pub async fn beside(self, attack: impl Future<Output = Vec<(&'static str, u64)>>) -> Outcome {
-        let client = Legitimate::begin(self.address, self.process());
+        let client = Legitimate::begin(self.address, self.client.clone(), self.process());
         let counts = attack.await;
         let mut outcome = client.end().await;
         outcome.peak_kib = peak_kib(self.process());
+        // Those who attacked have gone.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        outcome.counts.insert("after_kib", resident_kib(self.process()));
         outcome.counts.insert("upstream_connections", self.connections.most());
         outcome.counts.extend(counts);
         outcome
@@ -110,14 +140,16 @@ struct Legitimate {
 }
 
 impl Legitimate {
-    fn begin(to: SocketAddr, process: u32) -> Self {
+    fn begin(to: SocketAddr, (from, fields): (IpAddr, String), process: u32) -> Self {
         let stop = Arc::new(AtomicU64::new(0));
         let stopped = Arc::clone(&stop);
         let task = tokio::spawn(async move {
             let (mut outcome, mut open) = (Outcome::default(), 0);
+            let head = format!("GET /plain HTTP/1.1{fields}");
             while stopped.load(Ordering::Relaxed) == 0 {
                 let begun = Instant::now();
-                match wire::ask(to, "GET /plain HTTP/1.1", b"", PATIENCE).await {
+                let answer = wire::exchange(from, to, &head, b"", PATIENCE).await;
+                match answer.and_then(|answer| wire::status(&answer)) {
                     Some(200) => outcome.waits.push(begun.elapsed()),
                     _ => outcome.refused += 1,
                 }
@@ -144,7 +176,9 @@ async fn serve(listener: TcpListener, workers: Arc<Semaphore>, connections: Arc<
         connections.most.fetch_max(open, Ordering::Relaxed);
         tokio::spawn(async move {
             let worker = workers.acquire().await;
-            Box::pin(answer(stream)).await;
+            if Box::pin(answer(stream, &connections)).await.is_none() {
+                connections.broken.fetch_add(1, Ordering::Relaxed);
+            }
             drop(worker);
             connections.open.fetch_sub(1, Ordering::Relaxed);
         });
@@ -152,7 +186,7 @@ async fn serve(listener: TcpListener, workers: Arc<Semaphore>, connections: Arc<
 }
 
 /// Answers one request and closes.
-async fn answer(mut stream: TcpStream) -> Option<()> {
+async fn answer(mut stream: TcpStream, connections: &Connections) -> Option<()> {
     let mut request = Vec::new();
     let head = loop {
         let mut piece = [0; 4096];
@@ -182,10 +216,19 @@ async fn answer(mut stream: TcpStream) -> Option<()> {
     if path == "/slow" {
         tokio::time::sleep(Duration::from_secs(20)).await;
     }
-    let size: usize = if path == "/big" { 6 << 20 } else { 2 };
+    let size: usize = match path.as_str() {
+        "/page" => 30_000,
+        "/picture" => 700_000,
+        "/big" => 6 << 20,
+        "/huge" => 64 << 20,
+        _ => 2,
+    };
+    connections.pages.fetch_add(u64::from(path == "/page"), Ordering::Relaxed);
+    let login = if path == "/login" { "Session-Login: \"alice\"\r\n" } else { "" };
     stream
         .write_all(
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n").as_bytes(),
+            format!("HTTP/1.1 200 OK\r\n{login}Content-Length: {size}\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
         )
         .await
         .ok()?;

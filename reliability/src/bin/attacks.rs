@@ -7,8 +7,22 @@ use std::process::{Command, ExitCode};
 use clap::Parser as _;
 use cloakroom_reliability::attacks::{Extent, library, network};
 
-const NAMES: [&str; 9] =
-    ["resets", "unread", "uploads", "early", "guessing", "visitors", "end-all", "conflicts", "rich-text"];
+const NAMES: [&str; 14] = [
+    "quiet",
+    "resets",
+    "aborts",
+    "unread",
+    "parked",
+    "uploads",
+    "readers",
+    "crumbs",
+    "early",
+    "guessing",
+    "visitors",
+    "end-all",
+    "conflicts",
+    "rich-text",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +60,11 @@ fn main() -> ExitCode {
         Some(name) if NAMES.contains(&name) => {
             let outcome = runtime.block_on(async {
                 match name {
+                    "quiet" => network::quiet(extent).await,
+                    "aborts" => network::aborts(extent).await,
+                    "parked" => network::parked(extent).await,
+                    "readers" => network::readers(extent).await,
+                    "crumbs" => network::crumbs(extent).await,
                     "resets" => network::resets(extent).await,
                     "unread" => network::unread(extent).await,
                     "uploads" => network::uploads(extent).await,
