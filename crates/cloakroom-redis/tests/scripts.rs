@@ -254,6 +254,12 @@ fn r058_of_thousands_of_sessions_that_end_at_once_each_end_is_announced_and_none
                 other => panic!("{other:?}"),
             }
         }
+        // And none a second time: the next to be heard is the next to end.
+        let last = &sessions(None, 1, 10)[0];
+        put(store, std::slice::from_ref(last)).await;
+        store.remove(last.handle(), Reason::LoggedOut, NOW).await.unwrap();
+        let next = notices.recv_timeout(Duration::from_secs(120)).unwrap();
+        assert_eq!(next, EndNotice::Ended(last.handle()));
         let index = Redis::shared().try_ask(&[b"EXISTS", &server.of("u", &alice())]).unwrap();
         assert_eq!(index.number(), 0, "nobody is left in it");
     });
