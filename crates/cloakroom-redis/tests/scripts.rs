@@ -126,6 +126,8 @@ fn r054_what_is_left_of_an_ended_session_and_of_an_end_of_all_is_kept_for_the_po
         hear(&notices, EndNotice::Missed);
         hear(&notices, EndNotice::Missed);
         store.remove(records[0].handle(), Reason::LoggedOut, NOW).await.unwrap();
+        let indexed = Redis::shared().try_ask(&[b"HLEN", &server.of("u", &alice())]).unwrap().number();
+        assert_eq!(indexed, 2, "who has logged out leaves the index");
         store.remove_all(&alice(), Some(records[1].handle()), Reason::RevokedAll, NOW).await.unwrap();
         assert_eq!(store.remove_everybody(Reason::RevokedAll, NOW).await.unwrap(), 1);
         for record in [&records[0], &records[2], &records[1]] {

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-use harness::{Scripted, gateway, gateway_before, send};
+use harness::gateway;
 
 #[tokio::test]
 async fn while_it_drains_the_gateway_serves_on_and_says_that_it_is_not_ready() {
@@ -29,26 +29,6 @@ async fn while_it_drains_the_gateway_serves_on_and_says_that_it_is_not_ready() {
     assert_eq!(client.get("/.cloakroom/live").await.status, 200, "or a supervisor would end it");
     assert_eq!(client.get("/").await.status, 200);
     assert_eq!(client.log_in("alice").await.status, 200);
-}
-
-#[tokio::test]
-async fn once_it_stops_a_connection_is_answered_what_is_under_way_and_nothing_more() {
-    let (application, address) = Scripted::start().await;
-    let mut gateway = gateway_before(address, "").await;
-    let request = gateway.client().request("GET", "/", &[]);
-    // The second is there before the first is answered.
-    let mut stream = send(gateway.address, &(request.clone() + &request)).await;
-    let first = application.next().await;
-    gateway.ask_to_stop();
-    while tokio::net::TcpStream::connect(gateway.address).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
-    first.reply("").await;
-    let mut answers = String::new();
-    let read = tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answers);
-    tokio::time::timeout(std::time::Duration::from_secs(60), read).await.expect("it ends").unwrap();
-    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
-    assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
 }
 
 #[tokio::test]
