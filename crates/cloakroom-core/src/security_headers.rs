@@ -202,8 +202,8 @@ impl SecurityHeadersOptions {
     pub fn build(self) -> Result<SecurityHeaders, ConfigErrors> {
         let mut problems = Vec::new();
         if self.hsts_max_age < HSTS_MIN {
-            let value = format!("{} s", self.hsts_max_age.as_secs());
-            problems.push(Problem::new("headers.hsts_max_age", &value, "at least a year, 31536000 s"));
+            let value = format!("{}s", self.hsts_max_age.as_secs());
+            problems.push(Problem::new("headers.hsts_max_age", &value, "at least a year, 365d"));
         }
         if self.hsts_host_only.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
             let key = "headers.insecure_hsts_without_subdomains";

@@ -46,6 +46,9 @@ pub enum OpenError {
     /// The name of the schema cannot be one.
     #[error("the schema's name must have 1 to 63 bytes, no NUL, and not begin with pg_")]
     SchemaName,
+    /// Nothing could ever be done in no time, or over no connection.
+    #[error("the timeout must be at least 1ms, and there must be at least 1 connection")]
+    Bounds,
     /// A file that the options name cannot be used.
     #[error("{} ({purpose}) cannot be used", path.display())]
     File {

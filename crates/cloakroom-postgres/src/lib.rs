@@ -115,6 +115,16 @@ impl PostgresStore {
         }
         Ok(warnings)
     }
+
+    /// The public names of the peppers that were noted by [`Shared::claim_pepper`]. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the server does not answer.
+    pub async fn peppers(&self) -> Result<Vec<PepperId>, StoreError> {
+        let Inner { sql, connections, .. } = &*self.0;
+        connections.run(Repeat::Safe, |client| async move { shared::peppers(&client, sql).await }).await
+    }
 }
 
 impl fmt::Debug for PostgresStore {

@@ -131,8 +131,11 @@ impl PostgresOptions {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Plaintext`], [`OpenError::SchemaName`].
+    /// [`OpenError::Plaintext`], [`OpenError::SchemaName`], [`OpenError::Bounds`].
     pub fn check(&self) -> Result<(), OpenError> {
+        if self.timeout < Duration::from_millis(1) || self.pool_size == 0 {
+            return Err(OpenError::Bounds);
+        }
         let name = &self.schema;
         if name.is_empty() || name.len() > 63 || name.contains('\0') || name.starts_with("pg_") {
             return Err(OpenError::SchemaName);

@@ -4,6 +4,7 @@ use cloakroom_core::clock::Timestamp;
 use cloakroom_core::seal::PepperId;
 use cloakroom_core::store::{PepperClaim, StoreError};
 use deadpool_postgres::ClientWrapper;
+use tokio_postgres::Row;
 
 use crate::error::Failure;
 use crate::pool::{Lock, Transaction};
@@ -22,6 +23,21 @@ pub(crate) async fn probe(client: &ClientWrapper, sql: &Sql) -> Result<(), Failu
     Ok(client.batch_execute(&sql.probe).await?)
 }
 
+/// The peppers that were noted.
+pub(crate) async fn peppers(client: &ClientWrapper, sql: &Sql) -> Result<Vec<PepperId>, Failure> {
+    let peppers = client.prepare_cached(&sql.peppers).await?;
+    known(client.query(&peppers, &[]).await?)
+}
+
+fn known(rows: Vec<Row>) -> Result<Vec<PepperId>, Failure> {
+    let mut known = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id: &[u8] = column(&row, 0)?;
+        known.push(PepperId::from_bytes(id.try_into().map_err(StoreError::corrupt)?));
+    }
+    Ok(known)
+}
+
 /// Under a lock, so that of two servers that claim at once the second sees the first one's pepper.
 pub(crate) async fn claim_pepper(
     client: &ClientWrapper,
@@ -38,11 +54,7 @@ pub(crate) async fn claim_pepper(
         client.query(&peppers, &[]),
     );
     begun?;
-    let mut known = Vec::new();
-    for row in rows? {
-        let id: &[u8] = column(&row, 0)?;
-        known.push(PepperId::from_bytes(id.try_into().map_err(StoreError::corrupt)?));
-    }
+    let known = known(rows?)?;
     let ours = |id: &PepperId| *id == current || live.contains(id);
     if !known.is_empty() && !known.iter().any(ours) {
         return Ok(PepperClaim::Foreign { known });

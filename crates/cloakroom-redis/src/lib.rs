@@ -129,6 +129,15 @@ impl RedisStore {
     pub async fn warnings(&self) -> Result<Vec<String>, StoreError> {
         Ok(checks::warnings(&self.0.operations).await?)
     }
+
+    /// The public names of the peppers that were noted by [`Shared::claim_pepper`]. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the server does not answer.
+    pub async fn peppers(&self) -> Result<Vec<PepperId>, StoreError> {
+        self.0.operations.peppers().await
+    }
 }
 
 impl fmt::Debug for RedisStore {

@@ -261,12 +261,15 @@ impl Operations {
             What::Script { script: &source.script, source: source.text, keys: vec![key.clone()], arguments };
         // Without braces the whole name decides on the slot.
         let request = Request { slot: Some(slot(&key)), what, repeat: Repeat::Harmless, durable: true };
-        let known = items(self.backend.call(&request).await?)?;
-        let known: Option<Vec<_>> = known
-            .map(|id| Some(PepperId::from_bytes(*id.first_chunk().filter(|_| id.len() == 8)?)))
-            .collect();
-        let known = known.ok_or_else(|| StoreError::corrupt("the name of a pepper cannot be read"))?;
+        let known = pepper_ids(self.backend.call(&request).await?)?;
         Ok(if known.is_empty() { PepperClaim::Accepted } else { PepperClaim::Foreign { known } })
+    }
+
+    pub(crate) async fn peppers(&self) -> Result<Vec<PepperId>, StoreError> {
+        let key = self.settings.keys.peppers();
+        let what = What::Command(redis::cmd("SMEMBERS").arg(&key).to_owned());
+        let request = Request { slot: Some(slot(&key)), what, repeat: Repeat::Harmless, durable: false };
+        pepper_ids(self.backend.call(&request).await?)
     }
 
     /// Reads a key by `GETEX` without options, which is a `GET` that a replica refuses: one that was a primary a moment ago must not
@@ -343,9 +346,17 @@ pub(crate) fn text(value: Value) -> Result<Vec<u8>, StoreError> {
     }
 }
 
+fn pepper_ids(value: Value) -> Result<Vec<PepperId>, StoreError> {
+    let ids =
+        items(value)?.map(|id| Some(PepperId::from_bytes(*id.first_chunk().filter(|_| id.len() == 8)?)));
+    ids.collect::<Option<Vec<_>>>().ok_or_else(|| StoreError::corrupt("the name of a pepper cannot be read"))
+}
+
 fn items(value: Value) -> Result<impl Iterator<Item = Vec<u8>>, StoreError> {
     match value {
-        Value::Array(values) => Ok(values.into_iter().map(text).collect::<Result<Vec<_>, _>>()?.into_iter()),
+        Value::Array(values) | Value::Set(values) => {
+            Ok(values.into_iter().map(text).collect::<Result<Vec<_>, _>>()?.into_iter())
+        }
         _ => Err(strange()),
     }
 }

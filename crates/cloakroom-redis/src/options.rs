@@ -218,6 +218,15 @@ impl RedisOptions {
         self
     }
 
+    /// What [`connect`](Self::connect) would refuse without asking a server.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`] names all of it.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        self.clone().settings().map(drop)
+    }
+
     /// Connects, and checks that the servers can be used.
     ///
     /// # Errors

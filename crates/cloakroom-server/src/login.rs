@@ -8,6 +8,7 @@ use crate::body::Stream;
 use crate::edge::Ask;
 use crate::path;
 use crate::problem::{Cause, refuse};
+use crate::routes;
 
 /// Knows where the login page is, and which pages are the site's own.
 #[derive(Debug)]
@@ -77,10 +78,11 @@ impl Door {
         Some(page.target().to_owned())
     }
 
-    /// Programs disagree about case and about a slash at the end.
+    /// Programs disagree about case, about a slash at the end, and about what follows a semicolon. What cannot be read counts as it.
     fn is_login_page(&self, target: &str) -> bool {
-        let path = target.split('?').next().unwrap_or_default();
-        path.trim_end_matches('/').eq_ignore_ascii_case(self.login_page.trim_end_matches('/'))
+        let read = |path| path::normalise(path, true).map(|path| routes::folded(&path)).ok();
+        let path = read(target.split('?').next().unwrap_or_default());
+        path.is_none() || path == read(&self.login_page)
     }
 }
 
@@ -120,6 +122,8 @@ mod tests {
             ("a page", "GET", "/a?x=1", &[][..], "/a?x=1"),
             ("the login page", "GET", "/login?return=/a", &[], "/"),
             ("as others spell it", "GET", "/Login/", &[], "/"),
+            ("in letters that fold to it", "GET", "/log%C4%B1n", &[], "/"),
+            ("with a parameter", "GET", "/login;x=1?return=/a", &[], "/"),
             ("longer than it", "GET", "/logins", &[], "/logins"),
             ("a form", "POST", "/save", &["https://example.org/edit?id=7"], "/edit?id=7"),
             ("on loopback", "POST", "/save", &["http://127.0.0.1:8080/edit"], "/edit"),

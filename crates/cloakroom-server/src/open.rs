@@ -49,16 +49,6 @@ impl Refused {
     }
 }
 
-/// What there is to know of a shared store, found without changing it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Inspection {
-    /// How far the clocks certainly differ.
-    pub difference: Duration,
-    /// What its settings do not promise.
-    pub warnings: Vec<String>,
-}
-
 /// Opens the store that a configuration names.
 ///
 /// # Errors
@@ -90,7 +80,9 @@ pub async fn open_with(
         change(builder).clock(clock).policy(config.policy.clone()).peppers(loaded.peppers.clone())
     };
     let (builder, claim, warnings) = match &config.store {
-        StoreChoice::Memory => (builder(SessionLayer::builder(MemoryStore::new())), None, Vec::new()),
+        StoreChoice::Memory(bounds) => {
+            (builder(SessionLayer::builder(MemoryStore::with_bounds(*bounds))), None, Vec::new())
+        }
         StoreChoice::Sqlite(path) => {
             let store =
                 SqliteStore::open(path).with_context(|| format!("store = sqlite:{}", path.display()))?;
@@ -122,43 +114,29 @@ fn not_lost(config: &SessionsConfig) -> anyhow::Result<()> {
     if pepper.exists() || !path.exists() {
         return Ok(());
     }
-    let known = SqliteStore::open(path).map_err(anyhow::Error::from).and_then(|store| Ok(store.peppers()?));
-    let known = known.with_context(|| format!("store = sqlite:{}", path.display()))?;
-    if known.is_empty() {
+    let known =
+        SqliteStore::peppers_in(path).with_context(|| format!("store = sqlite:{}", path.display()))?;
+    Ok(lost(config, &known.unwrap_or_default())?)
+}
+
+/// Whether there are sessions under peppers, and the one beside the file is missing.
+pub(crate) fn lost(config: &SessionsConfig, known: &[PepperId]) -> Result<(), Refused> {
+    let (StoreChoice::Sqlite(path), PepperSource::Beside(pepper)) = (&config.store, &config.peppers) else {
+        return Ok(());
+    };
+    if known.is_empty() || pepper.exists() {
         return Ok(());
     }
     let (pepper, path) = (pepper.display(), path.display());
     Err(Refused(format!(
         "the pepper {pepper} is missing, and the sessions in {path} are sealed under it (pepper {}): nobody's could be read; \
          restore {pepper} from a backup, then start again; if it is lost for good, move {path} away too, and everybody signs in anew",
-        ids(&known)
-    ))
-    .into())
-}
-
-/// Connects to a shared store and looks around. `None` for a store on this machine.
-///
-/// # Errors
-///
-/// If it cannot be reached, or is not migrated ([`Refused`]).
-pub async fn inspect(config: &SessionsConfig) -> anyhow::Result<Option<Inspection>> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (difference, warnings) = match &config.store {
-        StoreChoice::Memory | StoreChoice::Sqlite(_) => return Ok(None),
-        StoreChoice::Postgres(remote) => {
-            let (store, warnings) = postgres(config, remote).await?;
-            (compare(&store, config, &clock).await?, warnings)
-        }
-        StoreChoice::Redis(remote) => {
-            let (store, warnings) = redis(config, remote).await?;
-            (compare(&store, config, &clock).await?, warnings)
-        }
-    };
-    Ok(Some(Inspection { difference, warnings }))
+        ids(known)
+    )))
 }
 
 /// How far this machine's clock and the store's certainly differ; not at all, where the store has none.
-async fn compare(
+pub(crate) async fn compare(
     store: &impl Store,
     config: &SessionsConfig,
     clock: &Arc<dyn Clock>,
@@ -169,7 +147,7 @@ async fn compare(
     Ok(other.map_or(Duration::ZERO, |other| difference(before, other, after)))
 }
 
-async fn postgres(
+pub(crate) async fn postgres(
     config: &SessionsConfig,
     remote: &Remote<PostgresOptions>,
 ) -> anyhow::Result<(PostgresStore, Vec<String>)> {
@@ -184,7 +162,7 @@ async fn postgres(
     Ok((store, warnings))
 }
 
-async fn redis(
+pub(crate) async fn redis(
     config: &SessionsConfig,
     remote: &Remote<RedisOptions>,
 ) -> anyhow::Result<(RedisStore, Vec<String>)> {
@@ -203,7 +181,7 @@ fn refused(store: &StoreChoice, why: impl std::fmt::Display) -> anyhow::Error {
 }
 
 /// An error with its causes.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -221,7 +199,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 /// If the database cannot be reached, or not be changed.
 pub async fn migrate(config: &SessionsConfig) -> anyhow::Result<Option<Migrated>> {
     match &config.store {
-        StoreChoice::Memory | StoreChoice::Sqlite(_) | StoreChoice::Redis(_) => Ok(None),
+        StoreChoice::Memory(_) | StoreChoice::Sqlite(_) | StoreChoice::Redis(_) => Ok(None),
         StoreChoice::Postgres(remote) => {
             let migrated = remote.options.migrate().await;
             migrated.map(Some).map_err(|error| not_open(&config.store, error))
@@ -236,7 +214,7 @@ pub async fn migrate(config: &SessionsConfig) -> anyhow::Result<Option<Migrated>
 /// If the database cannot be reached.
 pub async fn pending(config: &SessionsConfig) -> anyhow::Result<Option<String>> {
     match &config.store {
-        StoreChoice::Memory | StoreChoice::Sqlite(_) | StoreChoice::Redis(_) => Ok(None),
+        StoreChoice::Memory(_) | StoreChoice::Sqlite(_) | StoreChoice::Redis(_) => Ok(None),
         StoreChoice::Postgres(remote) => {
             let pending = remote.options.pending().await;
             pending.map(Some).map_err(|error| not_open(&config.store, error))
@@ -261,14 +239,7 @@ async fn agree<S: Shared + Clone>(
 ) -> anyhow::Result<Option<Claim>> {
     let (difference, skew) = (compare(store, config, clock).await?, config.policy.skew());
     if difference > skew {
-        return Err(Refused(format!(
-            "this machine's clock and that of {} differ by {}, and policy.clock_skew allows {}: sessions would end early or late; \
-             let NTP set both, then start again",
-            config.store,
-            show(difference),
-            show(skew),
-        ))
-        .into());
+        return Err(Refused(clocks_differ(config, &show(difference))).into());
     }
     if config.peppers == PepperSource::Unneeded {
         return Ok(None);
@@ -276,25 +247,38 @@ async fn agree<S: Shared + Clone>(
     let (current, live) = (loaded.current, loaded.live.clone());
     let claim = store.claim_pepper(current, &live).await;
     if let PepperClaim::Foreign { known } = claim.with_context(|| unreachable(&config.store))? {
-        let mend = if config.store.is_shared() {
-            "copy the other gateways' pepper here"
-        } else {
-            "restore it from a backup"
-        };
-        return Err(Refused(format!(
-            "the sessions in {} are sealed under another pepper ({}) than this gateway has ({}): nobody's session could be read; \
-             {mend}, or name it in accepted_pepper_files (`cloakroom pepper id FILE` says which it is)",
-            config.store,
-            ids(&known),
-            ids(&live),
-        ))
-        .into());
+        return Err(Refused(foreign(config, &known, &live)).into());
     }
     let store = store.clone();
     Ok(Some(Box::new(move || {
         let (store, live) = (store.clone(), live.clone());
         Box::pin(async move { store.claim_pepper(current, &live).await })
     })))
+}
+
+pub(crate) fn clocks_differ(config: &SessionsConfig, by: &str) -> String {
+    format!(
+        "this machine's clock and that of {} differ by {by}, and policy.clock_skew allows {}: sessions would end early or late; \
+         let NTP set both, then start again",
+        config.store,
+        show(config.policy.skew()),
+    )
+}
+
+/// That sessions are under peppers which this gateway does not have.
+pub(crate) fn foreign(config: &SessionsConfig, known: &[PepperId], live: &[PepperId]) -> String {
+    let mend = if config.store.is_shared() {
+        "copy the other gateways' pepper here"
+    } else {
+        "restore it from a backup"
+    };
+    format!(
+        "the sessions in {} are sealed under another pepper ({}) than this gateway has ({}): nobody's session could be read; \
+         {mend}, or name it in accepted_pepper_files (`cloakroom pepper id FILE` says which it is)",
+        config.store,
+        ids(known),
+        ids(live),
+    )
 }
 
 fn ids(ids: &[PepperId]) -> String {

@@ -3,14 +3,19 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use cloakroom::core::policy::Problem;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_cert::der::Decode as _;
+
+use crate::date::rfc3339;
 
 /// The certificate in use.
 pub struct Certificate {
@@ -77,13 +82,111 @@ impl ResolvesServerCert for Certificate {
 }
 
 fn read(cert: &Path, key: &Path) -> anyhow::Result<CertifiedKey> {
+    certified(chain(cert)?, private(key)?, key)
+}
+
+fn chain(cert: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("tls.cert: {} holds no certificate chain in PEM", cert.display()))?;
     anyhow::ensure!(!chain.is_empty(), "tls.cert: {} holds no certificate", cert.display());
-    let private = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("tls.key: {} holds no private key in PEM", key.display()))?;
-    let certified = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider())
-        .with_context(|| format!("tls.key: {} does not fit tls.cert", key.display()))?;
-    Ok(certified)
+    Ok(chain)
+}
+
+fn private(key: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("tls.key: {} holds no private key in PEM", key.display()))
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    private: PrivateKeyDer<'static>,
+    key: &Path,
+) -> anyhow::Result<CertifiedKey> {
+    CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider())
+        .with_context(|| format!("tls.key: {} does not fit tls.cert", key.display()))
+}
+
+/// Looks whether certificate and key can be used, at a given time: what is wrong, and what soon will be.
+pub(crate) fn inspect(cert: &Path, key: &Path, now: SystemTime) -> (Vec<Problem>, Vec<String>) {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let mut problem = |key: &str, path: &Path, expected: String| {
+        problems.push(Problem::new(key, &path.display().to_string(), &expected));
+    };
+    let chain = chain(cert).map_err(|error| {
+        problem("tls.cert", cert, format!("a file with a certificate chain in PEM; {error:#}"));
+    });
+    let private = private(key).map_err(|error| {
+        problem("tls.key", key, format!("a file with a private key in PEM; {error:#}"));
+    });
+    if let Ok(chain) = &chain {
+        match chain.first().and_then(|leaf| Dates::of(leaf)) {
+            None => problem("tls.cert", cert, "a certificate that can be read".to_owned()),
+            Some(dates) => match dates.at(now) {
+                Standing::Good => {}
+                Standing::Early => {
+                    problem(
+                        "tls.cert",
+                        cert,
+                        format!("a certificate that is valid now: it begins at {}", date(dates.from)),
+                    );
+                }
+                Standing::Late => {
+                    problem(
+                        "tls.cert",
+                        cert,
+                        format!("a certificate that is valid now: it expired at {}", date(dates.to)),
+                    );
+                }
+                Standing::Soon => {
+                    warnings.push(format!("tls.cert = {} expires at {}", cert.display(), date(dates.to)));
+                }
+            },
+        }
+    }
+    if let (Ok(chain), Ok(private)) = (chain, private)
+        && let Err(error) = certified(chain, private, key)
+    {
+        problem("tls.key", key, format!("the key that belongs to tls.cert; {error:#}"));
+    }
+    (problems, warnings)
+}
+
+/// How near its end a certificate is warned of; of one that lasts for less than three times as long, a third.
+const NEAR: Duration = Duration::from_secs(14 * 86_400);
+
+/// From when to when a certificate is valid, since 1970.
+#[derive(Clone, Copy)]
+struct Dates {
+    from: Duration,
+    to: Duration,
+}
+
+enum Standing {
+    Early,
+    Good,
+    Soon,
+    Late,
+}
+
+impl Dates {
+    fn of(certificate: &[u8]) -> Option<Self> {
+        let validity = x509_cert::Certificate::from_der(certificate).ok()?.tbs_certificate.validity;
+        Some(Self { from: validity.not_before.to_unix_duration(), to: validity.not_after.to_unix_duration() })
+    }
+
+    fn at(self, now: SystemTime) -> Standing {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let near = NEAR.min(self.to.saturating_sub(self.from) / 3);
+        match self.to.checked_sub(now) {
+            _ if now < self.from => Standing::Early,
+            None => Standing::Late,
+            Some(left) if left < near => Standing::Soon,
+            Some(_) => Standing::Good,
+        }
+    }
+}
+
+fn date(since_1970: Duration) -> String {
+    rfc3339(since_1970.as_secs())
 }

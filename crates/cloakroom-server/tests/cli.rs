@@ -155,7 +155,8 @@ fn r108_the_store_may_be_in_the_environment_where_a_flag_wins_and_its_password_i
         if !environment.is_empty() {
             command.env("CLOAKROOM_STORE", environment);
         }
-        let said = says(&command.args(["check", "--config", "c.toml"]).args(more).output().unwrap());
+        let said =
+            says(&command.args(["check", "--offline", "--config", "c.toml"]).args(more).output().unwrap());
         assert!(!said.contains("s3cret"), "{said}");
         said
     };
@@ -231,7 +232,44 @@ fn r058_sessions_are_listed_and_revoked_from_the_command_line_while_the_gateway_
     let login = [("username", "alice"), ("password", "wonderland-42")];
     assert_eq!(runtime.block_on(browser.post("/login", &login)).status, 303);
     let listed = says(&run(folder.path(), &["sessions", "list", "--subject", "u1001"]));
-    assert!(listed.contains("1 session(s) of u1001") && listed.contains("Firefox on Linux"), "{listed}");
+    assert!(
+        listed.contains("1 session(s) of u1001") && listed.contains("Firefox on Linux, 127.0.0.0/24"),
+        "{listed}"
+    );
+    assert!(listed.contains("made 2") && !listed.contains("its limits are not"), "{listed}");
+    let listed = run(folder.path(), &["sessions", "list", "--json", "--subject", "u1001"]).stdout;
+    let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+    let row = &listed[0];
+    assert!(row["created"].as_str().unwrap().ends_with('Z') && row["current_limits"] == true, "{row}");
+    let names = row.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+    let all =
+        "authenticated client created current_limits ends ends_at_latest handle last_active level network";
+    assert_eq!(names.join(" "), all);
+    // With other limits than the session was made with.
+    std::fs::write(folder.path().join("cloakroom.toml"), "policy.idle = \"29m\"\n").unwrap();
+    let former = says(&run(folder.path(), &["sessions", "list", "--subject", "u1001"]));
+    assert!(former.contains("its limits are not") && former.contains("./cloakroom.toml is used"), "{former}");
+    let handle = row["handle"].as_str().unwrap();
+    let ended = run(folder.path(), &["sessions", "end", handle]);
+    assert!(
+        ended.status.success() && says(&ended).contains(&format!("Ended the session {handle}")),
+        "{}",
+        says(&ended)
+    );
+    assert!(
+        says(&ended).contains("authn_") || says(&ended).contains("session_"),
+        "an event says so: {}",
+        says(&ended)
+    );
+    assert_eq!(runtime.block_on(browser.get("/notes")).status, 401, "ended with the next request");
+    let again = run(folder.path(), &["sessions", "end", handle]);
+    assert!(
+        again.status.code() == Some(1) && says(&again).contains("there is no session"),
+        "{}",
+        says(&again)
+    );
+    assert_eq!(run(folder.path(), &["sessions", "end", "x"]).status.code(), Some(2));
+    assert_eq!(runtime.block_on(browser.post("/login", &login)).status, 303);
     let revoked = says(&run(folder.path(), &["sessions", "revoke", "--subject", "u1001"]));
     assert!(revoked.contains("Ended 1 session(s) of u1001"), "{revoked}");
     assert_eq!(runtime.block_on(browser.get("/notes")).status, 401, "ended with the next request");

@@ -135,7 +135,10 @@ async fn on_loopback_and_nowhere_else_the_page_says_what_cures_it() {
     for (toml, shown) in [
         ("", true),
         ("origin = \"http://localhost:8080\"", true),
-        ("origin = \"https://example.org\"\ntls_terminated_by_proxy = true", false),
+        (
+            "origin = \"https://example.org\"\ntls_terminated_by_proxy = true\ntrusted_proxies = [\"10.0.0.1\"]",
+            false,
+        ),
     ] {
         let gateway = gateway(toml).await;
         let mut client = gateway.client();

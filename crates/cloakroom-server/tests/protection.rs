@@ -57,8 +57,11 @@ fn is_protected(answer: &Answer, https: bool) {
 #[tokio::test]
 async fn r085_r087_r090_r091_r093_r124_every_response_is_protected_whatever_its_kind() {
     for https in [false, true] {
-        let toml =
-            if https { "tls_terminated_by_proxy = true\norigin = \"https://localhost\"\n" } else { "" };
+        let toml = if https {
+            "tls_terminated_by_proxy = true\ntrusted_proxies = [\"10.0.0.1\"]\norigin = \"https://localhost\"\n"
+        } else {
+            ""
+        };
         let gateway = gateway(&format!("{toml}{ROUTES}")).await;
         let mut client = gateway.client();
         for (status, path, fields) in [

@@ -162,7 +162,7 @@ async fn r047_r070_one_wrong_clock_signs_nobody_out_and_takes_nobody_for_anonymo
 async fn a_database_that_is_not_ready_is_refused_with_the_command_that_makes_it_ready() {
     let place = Place::unmigrated();
     let migrate = "cloakroom migrate --config cloakroom.toml";
-    for command in [&["serve"][..], &["check", "--connect"], &["sessions", "list", "--subject", "alice"]] {
+    for command in [&["serve"][..], &["check"], &["sessions", "list", "--subject", "alice"]] {
         let (code, said) = place.says(command, "");
         assert!(code == Some(1) && said.contains(migrate), "{command:?}: {said}");
     }
@@ -194,15 +194,22 @@ async fn a_store_without_a_schema_has_nothing_to_migrate() {
 }
 
 #[tokio::test]
-async fn check_connects_if_asked_to_and_says_what_the_store_does_not_promise() {
+async fn check_connects_unless_offline_and_says_what_the_store_does_not_promise() {
     for place in shared().await {
-        let (code, said) = place.says(&["check"], "");
+        let (code, said) = place.says(&["check", "--offline"], "");
         assert!(code == Some(0) && said.contains("store ") && !said.contains("store's clock"), "{said}");
-        let (code, said) = place.says(&["check", "--connect"], "");
+        let (code, said) = place.says(&["check"], "");
         assert!(said.contains("store's clock         differs by "), "{said}");
         // The tests' servers do not flush to the disk.
-        assert!(said.contains("store warning  "), "{said}");
-        assert_eq!(code, Some(1), "{said}");
+        assert!(code == Some(0) && said.contains("warning  "), "{said}");
+        // Checking has noted no pepper, and what a gateway notes is compared.
+        let other = place.folder.path().join("other");
+        config::make_pepper(&other).unwrap();
+        let foreign = format!("pepper_file = {other:?}");
+        assert_eq!(place.says(&["check"], &foreign).0, Some(0));
+        serve::open(&place.config("")).await.unwrap();
+        let (code, said) = place.says(&["check"], &foreign);
+        assert!(code == Some(1) && said.contains("sealed under another pepper"), "{said}");
         let durable = place.says(&["sessions", "list", "--subject", "alice"], "");
         assert_eq!(durable.0, Some(0), "warnings refuse nothing: {}", durable.1);
     }
@@ -217,12 +224,8 @@ async fn r108_a_store_that_is_away_at_the_start_is_named_without_its_password() 
         format!("redis-cluster://me:s3cret@127.0.0.1:{port}"),
     ] {
         let place = Place::new(store, "");
-        for command in [
-            &["serve"][..],
-            &["demo"],
-            &["check", "--connect"],
-            &["sessions", "revoke", "--subject", "alice"],
-        ] {
+        for command in [&["serve"][..], &["demo"], &["check"], &["sessions", "revoke", "--subject", "alice"]]
+        {
             // `says` sees to it that the password is in nothing.
             let (code, said) = place.says(command, "");
             assert_eq!(code, Some(2), "{command:?}: {said}");
@@ -231,7 +234,7 @@ async fn r108_a_store_that_is_away_at_the_start_is_named_without_its_password() 
                 "{command:?}: {said}"
             );
         }
-        let (_, said) = place.says(&["check"], "");
+        let (_, said) = place.says(&["check", "--offline"], "");
         assert!(said.contains("me:***@127.0.0.1"), "{said}");
     }
 }

@@ -117,6 +117,15 @@ impl SqliteStore {
         self.0.readers.read(peppers::known)
     }
 
+    /// As [`SqliteStore::peppers`], of a file as it is: nothing is made, changed or brought up to date. `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], as [`SqliteStore::open`] would fail.
+    pub fn peppers_in(path: impl AsRef<Path>) -> Result<Option<Vec<PepperId>>, OpenError> {
+        schema::look(path.as_ref())
+    }
+
     /// How many operations have shared how many commits since the file was opened.
     pub fn stats(&self) -> WriterStats {
         self.0.writer.stats()

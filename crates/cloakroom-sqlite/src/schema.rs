@@ -7,7 +7,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use cloakroom_core::seal::PepperId;
+
 use crate::error::{OpenError, is_not_a_database};
+use crate::peppers;
 
 /// `Clkr` in the file's header: tells our files from those of other applications.
 pub(crate) const APPLICATION_ID: i32 = 0x436c_6b72;
@@ -62,6 +65,51 @@ const fn is_too_old(version: i32) -> bool {
 /// Opens a connection that reads. The writer's must have been opened before.
 pub(crate) fn open_reader(path: &Path, setup: Setup) -> Result<Connection, OpenError> {
     open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, setup).map_err(|error| sqlite_error(path, error))
+}
+
+/// Whose peppers the sessions in a file are under. Nothing is made or changed, not even beside it.
+pub(crate) fn look(path: &Path) -> Result<Option<Vec<PepperId>>, OpenError> {
+    let file = |source| OpenError::File { path: path.to_owned(), source };
+    let absolute = std::path::absolute(path).map_err(file)?;
+    if !absolute.try_exists().map_err(file)? {
+        return Ok(None);
+    }
+    let wrap = |error| sqlite_error(path, error);
+    let beside = |suffix: &str| {
+        let mut name = absolute.clone().into_os_string();
+        name.push(suffix);
+        Path::new(&name).exists()
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if beside("-wal") {
+        Connection::open_with_flags(&absolute, flags)
+    } else {
+        // Nobody has it open and all of it is in the file: read so, because SQLite would make the log and its index.
+        Connection::open_with_flags(immutable(&absolute), flags | OpenFlags::SQLITE_OPEN_URI)
+    }
+    .map_err(wrap)?;
+    connection.busy_timeout(Duration::from_secs(1)).map_err(wrap)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(wrap)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(wrap)?;
+    let transaction = connection.unchecked_transaction().map_err(wrap)?;
+    if schema_of(&transaction, path)? == 0 {
+        return Ok(Some(Vec::new()));
+    }
+    let known = peppers::known(&transaction);
+    known.map(Some).map_err(|error| OpenError::Sqlite { path: path.to_owned(), source: Box::new(error) })
+}
+
+/// The address of a file that SQLite is to take as one that does not change.
+fn immutable(path: &Path) -> String {
+    let mut address = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            address.push(char::from(*byte));
+        } else {
+            address.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    address + "?immutable=1"
 }
 
 /// Creates the file, if there is none, for its owner only. SQLite gives the log beside it the same mode.

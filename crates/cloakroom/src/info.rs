@@ -1,5 +1,7 @@
 //! A session as a page of sessions shows it.
 
+use std::time::Duration;
+
 use cloakroom_core::client::Client;
 use cloakroom_core::clock::Timestamp;
 use cloakroom_core::record::{Level, Record, Subject};
@@ -24,6 +26,12 @@ pub struct SessionInfo {
     pub authenticated: Option<Timestamp>,
     /// The assurance level of that authentication.
     pub level: Option<Level>,
+    /// When it ends if its user is not active again.
+    pub ends: Timestamp,
+    /// The idle limit that it was made with; a changed policy holds for later sessions.
+    pub idle_limit: Duration,
+    /// When it ends whatever its user does.
+    pub absolute_limit: Timestamp,
     /// The browser, system and network prefix; it prints as `Firefox on Linux`.
     pub client: Client,
 }
@@ -38,6 +46,9 @@ impl SessionInfo {
             seen: record.seen(),
             authenticated: authentication.map(|authentication| authentication.at()),
             level: authentication.map(|authentication| authentication.level()),
+            ends: record.deadline().0,
+            idle_limit: record.idle_limit(),
+            absolute_limit: record.absolute_limit(),
             client: *record.client(),
         }
     }

@@ -6,6 +6,22 @@ use std::time::Duration;
 use super::{ConfigErrors, DAY, MINUTE, Policy, Problem, SECOND};
 use crate::data::is_key_name;
 
+/// A duration as configurations write it: `90s`, `2h`.
+struct Units(Duration);
+
+impl fmt::Display for Units {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secs = self.0.as_secs();
+        match secs {
+            _ if self.0.subsec_nanos() != 0 || secs == 0 => write!(f, "{}ms", self.0.as_millis()),
+            _ if secs.is_multiple_of(86_400) => write!(f, "{}d", secs / 86_400),
+            _ if secs.is_multiple_of(3600) => write!(f, "{}h", secs / 3600),
+            _ if secs.is_multiple_of(60) => write!(f, "{}m", secs / 60),
+            _ => write!(f, "{secs}s"),
+        }
+    }
+}
+
 impl Policy {
     /// Checks every figure.
     ///
@@ -14,97 +30,105 @@ impl Policy {
     /// [`ConfigErrors`] with every problem at once.
     pub fn check(&self) -> Result<(), ConfigErrors> {
         let mut problems = Vec::new();
-        let mut want = |good: bool, key: &str, value: &dyn fmt::Debug, expected: &str| {
+        let mut want = |good: bool, key: &str, value: &dyn fmt::Display, expected: &str| {
             if !good {
-                problems.push(Problem::new(key, &format!("{value:?}"), expected));
+                problems.push(Problem::new(key, &value.to_string(), expected));
             }
         };
         let ceiling = self.ceiling;
         let lifted = self.beyond_nist.is_some();
         let grace = self.rotation_grace.saturating_add(self.clock_skew);
-        want(self.idle >= MINUTE, "policy.idle", &self.idle, "at least 1 minute");
-        want(self.idle <= self.absolute, "policy.idle", &self.idle, "at most the absolute limit");
+        want(self.idle >= MINUTE, "policy.idle", &Units(self.idle), "at least 1m");
+        want(self.idle <= self.absolute, "policy.idle", &Units(self.idle), "at most policy.absolute");
         want(
             lifted || ceiling.idle.is_none_or(|max| self.idle <= max),
             "policy.idle",
-            &self.idle,
-            &format!("at most NIST's {:?} for {}, or insecure_beyond_nist", ceiling.idle, ceiling.name),
+            &Units(self.idle),
+            &format!(
+                "at most {} (NIST, {}), or policy.insecure_beyond_nist",
+                Units(ceiling.idle.unwrap_or_default()),
+                ceiling.name
+            ),
         );
         want(
             (lifted && !ceiling.hard) || self.absolute <= ceiling.absolute,
             "policy.absolute",
-            &self.absolute,
+            &Units(self.absolute),
             &if ceiling.hard {
-                format!("at most NIST's {:?} for {}, which nothing lifts", ceiling.absolute, ceiling.name)
+                format!("at most {} (NIST, {}), which nothing lifts", Units(ceiling.absolute), ceiling.name)
             } else {
-                format!("at most NIST's {:?} for {}, or insecure_beyond_nist", ceiling.absolute, ceiling.name)
+                format!(
+                    "at most {} (NIST, {}), or policy.insecure_beyond_nist",
+                    Units(ceiling.absolute),
+                    ceiling.name
+                )
             },
         );
-        want(self.absolute <= 400 * DAY, "policy.absolute", &self.absolute, "at most 400 days");
+        want(self.absolute <= 400 * DAY, "policy.absolute", &Units(self.absolute), "at most 400d");
         want(
             self.unpresented >= MINUTE && self.unpresented > self.clock_skew,
             "policy.unpresented",
-            &self.unpresented,
-            "at least 1 minute, and longer than clock_skew",
+            &Units(self.unpresented),
+            "at least 1m, and longer than policy.clock_skew",
         );
         want(
             self.touch_interval.saturating_add(self.clock_skew) < self.idle,
             "policy.touch_interval",
-            &self.touch_interval,
-            "with clock_skew less than the idle limit, or active sessions idle out",
+            &Units(self.touch_interval),
+            "together with policy.clock_skew less than policy.idle, or active sessions idle out",
         );
-        want(self.clock_skew <= MINUTE, "policy.clock_skew", &self.clock_skew, "at most 1 minute");
+        want(self.clock_skew <= MINUTE, "policy.clock_skew", &Units(self.clock_skew), "at most 1m");
         want(
             self.rotation_grace >= SECOND,
             "policy.rotation_grace",
-            &self.rotation_grace,
-            "at least 1 second",
+            &Units(self.rotation_grace),
+            "at least 1s",
         );
         // For as long as the grace nothing is kept for a client whose session has just ended.
         want(
             grace < self.absolute,
             "policy.rotation_grace",
-            &self.rotation_grace,
-            "with clock_skew less than the absolute limit",
+            &Units(self.rotation_grace),
+            "together with policy.clock_skew less than policy.absolute",
         );
         if let Some(interval) = self.rotation_interval {
             want(
                 grace < interval,
                 "policy.rotation_interval",
-                &interval,
-                "longer than rotation_grace and clock_skew together",
+                &Units(interval),
+                "longer than policy.rotation_grace and policy.clock_skew together",
             );
             want(
                 interval < self.absolute,
                 "policy.rotation_interval",
-                &interval,
-                "shorter than the absolute limit, or no secret is ever replaced; insecure_without_rotation says so in words",
+                &Units(interval),
+                "shorter than policy.absolute, or no secret is ever replaced",
             );
         }
         want(
             self.tombstone_ttl >= grace,
             "policy.tombstone_ttl",
-            &self.tombstone_ttl,
-            "at least rotation_grace and clock_skew together",
+            &Units(self.tombstone_ttl),
+            "at least policy.rotation_grace and policy.clock_skew together",
         );
         want(
             (Duration::from_millis(100)..=5 * MINUTE).contains(&self.watch_interval),
             "policy.watch_interval",
-            &self.watch_interval,
-            "100 milliseconds to 5 minutes",
+            &Units(self.watch_interval),
+            "100ms to 5m",
         );
         // A recent login is counted less the skew: nothing would ever be recent.
         want(
             self.recent_login > self.clock_skew,
             "policy.recent_login",
-            &self.recent_login,
-            "longer than clock_skew, or no login is ever recent enough",
+            &Units(self.recent_login),
+            "longer than policy.clock_skew, or no login is ever recent enough",
         );
         want(
             self.recent_login <= self.absolute,
             "policy.recent_login",
-            &self.recent_login,
-            "at most the absolute limit",
+            &Units(self.recent_login),
+            "at most policy.absolute",
         );
         want(self.cap.is_none_or(|cap| cap.max >= 1), "policy.max_sessions", &0, "at least 1");
         want(

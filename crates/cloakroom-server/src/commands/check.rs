@@ -1,16 +1,44 @@
 //! `cloakroom check`: what a configuration comes to.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use cloakroom::ConfigErrors;
 use cloakroom::core::origin::{Forgery, Loading, Mode};
+use cloakroom::core::policy::Problem;
 
-use crate::config::{Config, Enforcement, SessionsConfig, StoreChoice, show};
+use crate::config::{Config, Enforcement, Examined, StoreChoice, show};
 use crate::hosts::Hosts;
-use crate::open::{self, Refused};
+use crate::inspect::{self, Inspection};
+use crate::listen;
 use crate::routes::{Require, SessionUse};
 
+/// Prints what a configuration comes to, and what is wrong with it and, unless `offline`, with what it names.
+pub(super) async fn run(mut examined: Examined, offline: bool) -> anyhow::Result<()> {
+    let found = if offline { Inspection::default() } else { inspect::inspect(&examined).await };
+    let Inspection { mut problems, warnings, difference, away } = found;
+    if let Some(config) = &mut examined.config {
+        config.warnings.extend(warnings);
+        if !offline {
+            // Of this process alone; the gateway does the same for itself.
+            config.warnings.extend(listen::prepare(&mut config.limits.connections));
+        }
+        print!("{}", effective(config, difference));
+    }
+    if let Some(away) = away {
+        if examined.problems.is_empty() && problems.is_empty() {
+            return Err(away);
+        }
+        let store = examined.sessions.iter().map(|sessions| sessions.store.to_string()).collect::<String>();
+        problems.push(Problem::new("store", &store, &format!("one that answers; {away:#}")));
+    }
+    examined.problems.extend(problems);
+    ConfigErrors::unless_empty(examined.problems).context("the configuration cannot be used")
+}
+
 /// The effective configuration, for people.
-pub(super) fn effective(config: &Config) -> String {
+fn effective(config: &Config, difference: Option<Duration>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a String does not fail.
@@ -22,10 +50,13 @@ pub(super) fn effective(config: &Config) -> String {
     line(
         "store",
         match &config.sessions.store {
-            StoreChoice::Memory => "memory (a restart signs everybody out)".to_owned(),
+            StoreChoice::Memory(_) => "memory (a restart signs everybody out)".to_owned(),
             store => store.to_string(),
         },
     );
+    if let Some(difference) = difference {
+        line("store's clock", format!("differs by {}", show(difference)));
+    }
     line("pepper", config.sessions.peppers.to_string());
     line("origins", config.origins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     line("hosts", Hosts::new(&config.origins, &config.hosts).iter().collect::<Vec<_>>().join(", "));
@@ -76,6 +107,9 @@ pub(super) fn effective(config: &Config) -> String {
         }
         line("route", format!("{}: {require}{session}{forgery}{loading}{start}{back}", route.pattern));
     }
+    for (key, reason) in &config.insecure {
+        line("insecure", format!("{key}, because: {reason}"));
+    }
     for warning in &config.warnings {
         line("warning", warning.clone());
     }
@@ -100,24 +134,6 @@ fn elsewhere(config: &Config) -> String {
     text
 }
 
-/// Connects to the store, and prints what there is to know of it.
-pub(super) async fn connect(config: &SessionsConfig) -> anyhow::Result<()> {
-    let Some(found) = open::inspect(config).await? else {
-        println!("{:<22}on this machine; there is nothing to connect to", "store");
-        return Ok(());
-    };
-    let off = found.difference > config.policy.skew();
-    let fits = if off { "too much" } else { "within the skew" };
-    println!("{:<22}differs by {}: {fits}", "store's clock", show(found.difference));
-    for warning in &found.warnings {
-        println!("{:<22}{warning}", "store warning");
-    }
-    if off || !found.warnings.is_empty() {
-        return Err(Refused::new(format!("{} wants attention, as said above", config.store)).into());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,7 +145,7 @@ mod tests {
                     [[route]]\npath = \"/login\"\nlogin_start = true\n\
                     [[route]]\npath = \"=/oidc\"\nlogin_callback = true\n\
                     [[route]]\npath = \"=/saml\"\nlogin_callback = true\ncallback_origins = [\"https://idp.example\", \"null\"]\n";
-        let said = effective(&Config::check(Raw::parse(text).unwrap()).unwrap());
+        let said = effective(&Config::check(Raw::parse(text).unwrap()).unwrap(), None);
         for line in [
             ", trusts http://app.test\n",
             "/login: anyone, isolated, logins begin\n",

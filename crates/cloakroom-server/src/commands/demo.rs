@@ -22,7 +22,9 @@ pub(super) async fn run(common: Common) -> anyhow::Result<()> {
     let secret = secret()?;
     let behind = TcpListener::bind("127.0.0.1:0").await?;
     let upstream = format!("http://{}", behind.local_addr()?);
-    let mut config = common.load(|raw| {
+    // Only a file that is named: the demo is to work wherever it is tried.
+    let file = common.place.config.clone();
+    let mut config = common.load_from(file, |raw| {
         let Raw { routes, login_page, cookie, .. } = demo();
         raw.upstream = Some(upstream);
         raw.gateway_secret = Some(secret.clone().into());

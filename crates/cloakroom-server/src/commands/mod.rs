@@ -1,5 +1,5 @@
 //! The program's subcommands.
-#![allow(clippy::print_stdout, reason = "a program talks to its user")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
 mod check;
 mod demo;
@@ -8,13 +8,16 @@ mod migrate;
 mod pepper;
 mod sessions;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{Config, Hidden, Raw, SessionsConfig};
-use crate::{listen, serve, signals};
+use cloakroom::Handle;
+
+use crate::config::{Config, Examined, Hidden, Raw, SessionsConfig};
+use crate::{listen, serve, signals, tls};
 
 /// Sessions in front of any application: secure by default, no SDK.
 #[derive(Debug, Parser)]
@@ -39,14 +42,14 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Check a configuration and print what it comes to.
+    /// Check a configuration and what it names, change nothing, and print what it comes to. Exit code 1 if there is anything to mend.
     Check {
         /// The application's address, such as http://127.0.0.1:3000.
         #[arg(long, value_name = "URL")]
         upstream: Option<String>,
-        /// Connect to the store too: its warnings, and how far the clocks differ. Exit code 1 if there is anything to mend.
+        /// Open nothing that the configuration names: no certificate, pepper or store. For a file that is meant for another machine.
         #[arg(long)]
-        connect: bool,
+        offline: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -63,7 +66,7 @@ enum Command {
         #[command(subcommand)]
         action: pepper::Action,
     },
-    /// List or end a user's sessions.
+    /// List or end sessions.
     Sessions {
         #[command(subcommand)]
         action: SessionsAction,
@@ -80,7 +83,20 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum SessionsAction {
     /// List them.
-    List(SubjectArgs),
+    List {
+        /// Print an array of objects, for programs.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        subject: SubjectArgs,
+    },
+    /// End one of them.
+    End {
+        /// Which one, as `list` prints it. Exit code 1 if there is none such.
+        handle: Handle,
+        #[command(flatten)]
+        place: Place,
+    },
     /// End them all, and beat every login that is under way.
     Revoke(SubjectArgs),
     /// End all sessions of everybody, and beat every login that is under way: after a break-in, or when a backup was restored.
@@ -111,7 +127,7 @@ const ENVIRONMENT: &str = "CLOAKROOM_STORE";
 /// Where sessions are.
 #[derive(Debug, clap::Args)]
 struct Place {
-    /// The configuration file. What is given as a flag or in the environment wins over it.
+    /// The configuration file. What is given as a flag or in the environment wins over it. Default: ./cloakroom.toml, if it is there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to keep sessions: memory, sqlite: and a path, or a server: postgres://…, redis://…, redis-cluster://….
@@ -121,11 +137,24 @@ struct Place {
     store: Option<Hidden>,
 }
 
+/// What is read where no other file is named.
+const DEFAULT_FILE: &str = "cloakroom.toml";
+
 impl Place {
+    /// The file that is named, or the one that is here.
+    fn file(&self) -> Option<PathBuf> {
+        let here = || Path::new(DEFAULT_FILE).is_file().then(|| PathBuf::from(DEFAULT_FILE));
+        self.config.clone().or_else(|| {
+            let found = here()?;
+            eprintln!("cloakroom: no --config, so ./{DEFAULT_FILE} is used");
+            Some(found)
+        })
+    }
+
     fn load(self) -> anyhow::Result<SessionsConfig> {
         let named_by = self.named_by();
         let config =
-            SessionsConfig::load(self.config.as_deref(), |raw| raw.store = self.store.or(raw.store.take()))?;
+            SessionsConfig::load(self.file().as_deref(), |raw| raw.store = self.store.or(raw.store.take()))?;
         Ok(SessionsConfig { named_by, ..config })
     }
 
@@ -149,16 +178,33 @@ struct Common {
 }
 
 impl Common {
+    /// What is configured for the site.
     fn load(self, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Config> {
+        let file = self.place.file();
+        self.load_from(file, over)
+    }
+
+    fn load_from(self, file: Option<PathBuf>, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Config> {
         let named_by = self.place.named_by();
-        let Self { place: Place { config, store }, listen } = self;
-        let mut config = Config::load(config.as_deref(), |raw| {
-            raw.listen = listen.or(raw.listen.take());
-            raw.store = store.or(raw.store.take());
-            over(raw);
-        })?;
+        let mut config = Config::load(file.as_deref(), |raw| self.lay_over(raw, over))?;
         config.sessions.named_by = named_by;
         Ok(config)
+    }
+
+    fn examine(self, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Examined> {
+        let named_by = self.place.named_by();
+        let mut raw = Raw::load(self.place.file().as_deref())?;
+        self.lay_over(&mut raw, over);
+        let mut examined = Config::examine(raw);
+        examined.sessions.iter_mut().for_each(|sessions| sessions.named_by.clone_from(&named_by));
+        Ok(examined)
+    }
+
+    /// The flags win over the file.
+    fn lay_over(self, raw: &mut Raw, over: impl FnOnce(&mut Raw)) {
+        raw.listen = self.listen.or(raw.listen.take());
+        raw.store = self.place.store.or(raw.store.take());
+        over(raw);
     }
 }
 
@@ -173,10 +219,8 @@ impl Cli {
         match self.command {
             Command::Serve { upstream: url, common } => serve(common.load(upstream(url))?).await,
             Command::Demo { common } => demo::run(common).await,
-            Command::Check { upstream: url, connect, common } => {
-                let config = common.load(upstream(url))?;
-                print!("{}", check::effective(&config));
-                if connect { check::connect(&config.sessions).await } else { Ok(()) }
+            Command::Check { upstream: url, offline, common } => {
+                check::run(common.examine(upstream(url))?, offline).await
             }
             Command::Init { file } => init::write(&file),
             Command::Migrate(arguments) => migrate::run(arguments).await,
@@ -212,6 +256,14 @@ async fn serve(mut config: Config) -> anyhow::Result<()> {
 /// Raises the limit of open files, and says what there is to warn of.
 fn prepare(config: &mut Config) {
     config.warnings.extend(listen::prepare(&mut config.limits.connections));
+    for (key, reason) in &config.insecure {
+        tracing::warn!(target: "cloakroom::gateway", "{key} is set, because: {reason}");
+    }
+    if let Some((cert, key)) = &config.tls {
+        // What cannot be used at all is refused when it is loaded; an expired certificate may be replaced any minute.
+        let (problems, warnings) = tls::inspect(cert, key, SystemTime::now());
+        config.warnings.extend(problems.iter().map(ToString::to_string).chain(warnings));
+    }
     for warning in &config.warnings {
         tracing::warn!(target: "cloakroom::gateway", "{warning}");
     }

@@ -107,7 +107,7 @@ mod tests {
         let problems = |limits: &str| {
             let mut check = Check::default();
             Raw::parse(&format!("[limits]\n{limits}")).unwrap().limits.flow(&mut check);
-            check.0.iter().map(|problem| problem.key.clone()).collect::<Vec<_>>()
+            check.problems.iter().map(|problem| problem.key.clone()).collect::<Vec<_>>()
         };
         for (key, good, bad) in [
             ("connection_requests", ["1", "1000000"], ["0", "1000001"]),

@@ -13,7 +13,7 @@ use crate::headers::Limits;
 
 /// The section as it is written.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file, explained in the file that `cloakroom init` writes")]
 pub struct RawLimits {
     pub data_bytes: Option<usize>,
@@ -84,7 +84,7 @@ pub struct LimitsConfig {
 
 /// The section `[shutdown]` as it is written.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file, explained in the file that `cloakroom init` writes")]
 pub struct RawShutdown {
     pub drain: Option<String>,
@@ -106,7 +106,7 @@ impl RawShutdown {
     pub(super) fn check(self, check: &mut Check) -> ShutdownConfig {
         ShutdownConfig {
             drain: time(check, "shutdown.drain", self.drain, ms(0), ms(0)..=DAY),
-            timeout: time(check, "shutdown.timeout", self.timeout, secs(30), ms(0)..=DAY),
+            timeout: time(check, "shutdown.timeout", self.timeout, secs(30), ms(1)..=DAY),
         }
     }
 }
@@ -231,14 +231,14 @@ mod tests {
     fn problems(limits: &str) -> Vec<String> {
         let mut check = Check::default();
         let _ = Raw::parse(&format!("[limits]\n{limits}")).unwrap().limits.check(&mut check);
-        check.0.iter().map(|problem| problem.key.clone()).collect()
+        check.problems.iter().map(|problem| problem.key.clone()).collect()
     }
 
     #[test]
     fn a_setting_that_was_renamed_is_refused_by_its_new_name() {
         let mut check = Check::default();
         let _ = Raw::parse("[limits]\nshutdown_timeout = \"9s\"").unwrap().limits.check(&mut check);
-        let said: Vec<String> = check.0.iter().map(ToString::to_string).collect();
+        let said: Vec<String> = check.problems.iter().map(ToString::to_string).collect();
         assert!(said.len() == 1 && said[0].contains("shutdown.timeout"), "{said:?}");
     }
 

@@ -7,9 +7,11 @@ mod limits;
 mod pepper;
 mod protection;
 mod raw;
+mod read;
+mod site;
 mod store;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,7 +35,7 @@ pub use self::store::{Remote, SessionsConfig, StoreChoice};
 use crate::forwarded::TrustedProxies;
 use crate::hosts::Host;
 use crate::language::Language;
-use crate::routes::Routes;
+use crate::routes::{Require, Route, Routes};
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -79,6 +81,8 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
     /// A secret that is sent to the application with every request, so that it can refuse others.
     pub gateway_secret: Option<Hidden>,
+    /// Every setting that weakens something, by its key, with the reason given.
+    pub insecure: Vec<(String, String)>,
     /// What to warn of at start.
     pub warnings: Vec<String>,
 }
@@ -94,13 +98,36 @@ enum Browsers {
     PlainHttp,
 }
 
+/// What a configuration comes to, whether it can be run or not.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// If it can be run.
+    pub(crate) config: Option<Config>,
+    /// The certificate and the key that it names.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// The store and the peppers that it names.
+    pub(crate) sessions: Option<SessionsConfig>,
+    /// Why it cannot be run.
+    pub(crate) problems: Vec<Problem>,
+}
+
 /// Collects problems while a raw configuration is turned into one that can be run.
 #[derive(Default)]
-struct Check(Vec<Problem>);
+struct Check {
+    problems: Vec<Problem>,
+    insecure: Vec<(String, String)>,
+}
 
 impl Check {
-    fn problem(&mut self, key: &str, value: impl AsRef<str>, expected: &str) {
-        self.0.push(Problem::new(key, value.as_ref(), expected));
+    fn problem(&mut self, key: &str, value: impl AsRef<str>, expected: impl AsRef<str>) {
+        self.add(Problem::new(key, value.as_ref(), expected.as_ref()));
+    }
+
+    /// Adds a problem that has not been noted in the same words.
+    fn add(&mut self, problem: Problem) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// Reads a value, or notes what was expected.
@@ -119,7 +146,21 @@ impl Check {
     }
 
     fn take<T>(&mut self, result: Result<T, ConfigErrors>) -> Option<T> {
-        result.map_err(|errors| self.0.extend(errors.problems().iter().cloned())).ok()
+        self.take_as(result, Some)
+    }
+
+    /// As `take`, with the library's problems in the words of the file; `None` for what has been noted.
+    fn take_as<T>(
+        &mut self,
+        result: Result<T, ConfigErrors>,
+        in_the_file: impl Fn(Problem) -> Option<Problem>,
+    ) -> Option<T> {
+        let errors = match result {
+            Ok(good) => return Some(good),
+            Err(errors) => errors,
+        };
+        errors.problems().iter().cloned().filter_map(in_the_file).for_each(|problem| self.add(problem));
+        None
     }
 
     fn duration(&mut self, key: &str, value: Option<&String>) -> Option<Duration> {
@@ -127,21 +168,30 @@ impl Check {
         value.and_then(|value| self.read(key, value, expected, duration::parse))
     }
 
-    fn unknown(&mut self, keys: &[String]) {
-        for key in keys {
-            self.problem(
-                key,
-                "set",
-                "a setting that exists; `cloakroom init` writes a file with all of them",
-            );
+    /// Takes over what was found while the file was read.
+    fn found(&mut self, problems: Vec<Problem>, insecure: Vec<(String, String)>) {
+        problems.into_iter().for_each(|problem| self.add(problem));
+        insecure.into_iter().for_each(|(key, reason)| self.insecure(key, reason));
+    }
+
+    /// Notes a setting that weakens something.
+    fn insecure(&mut self, key: String, reason: String) {
+        if reason.trim().is_empty() {
+            self.problem(&key, "", "a reason, in words");
         }
+        self.insecure.push((key, reason));
     }
 
     /// What was read, if there is no problem. Whatever could not be read has been noted as one.
     fn finish<T>(self, read: Option<T>) -> Result<T, ConfigErrors> {
-        ConfigErrors::unless_empty(self.0)?;
-        read.ok_or_else(|| ConfigErrors::one("configuration", "", "settings that can be read"))
+        ConfigErrors::unless_empty(self.problems)?;
+        read.ok_or_else(unreadable)
     }
+}
+
+/// For the compiler: whatever could not be read has been noted.
+fn unreadable() -> ConfigErrors {
+    ConfigErrors::one("configuration", "", "settings that can be read")
 }
 
 impl Config {
@@ -160,7 +210,7 @@ impl Config {
     pub fn bound(&mut self, address: SocketAddr) {
         self.listen = address;
         if self.origins.is_empty() {
-            self.origins = loopback_origins(address);
+            self.origins = site::loopback_origins(address);
         }
     }
 
@@ -169,26 +219,24 @@ impl Config {
     /// # Errors
     ///
     /// [`ConfigErrors`] with every problem at once.
-    pub fn check(mut raw: Raw) -> Result<Self, ConfigErrors> {
+    pub fn check(raw: Raw) -> Result<Self, ConfigErrors> {
+        let Examined { config, problems, .. } = Self::examine(raw);
+        ConfigErrors::unless_empty(problems)?;
+        config.ok_or_else(unreadable)
+    }
+
+    /// Checks a raw configuration, and says what it names even if it cannot be run. Opens nothing.
+    pub(crate) fn examine(mut raw: Raw) -> Examined {
         let mut check = Check::default();
-        check.unknown(&raw.unknown);
+        check.found(std::mem::take(&mut raw.problems), std::mem::take(&mut raw.insecure));
         let mut warnings = Vec::new();
         let listen = raw.listen.as_deref().unwrap_or("127.0.0.1:8080");
         let listen = check.read("listen", listen, "an address and port such as 127.0.0.1:8080", |text| {
             text.parse::<SocketAddr>().ok()
         });
-        let upstream = match raw.upstream.as_deref() {
-            None => {
-                check.problem("upstream", "", "the application's address, such as http://127.0.0.1:3000");
-                None
-            }
-            Some(url) => {
-                let expected = "http:// with a host and a port, without path, such as http://127.0.0.1:3000";
-                check.read("upstream", url, expected, upstream)
-            }
-        };
+        let upstream = site::upstream(&mut check, raw.upstream.as_deref());
         if let Some(upstream) = &upstream
-            && !is_private(upstream.host())
+            && !site::is_private(upstream.host())
         {
             warnings.push(format!(
                 "upstream = {upstream} is neither loopback nor a private address: whoever reaches it without the gateway \
@@ -225,19 +273,23 @@ impl Config {
                  over plain http browsers drop the session cookie anywhere but on loopback, and whoever listens takes it",
             );
         }
-        let origins = origins(&mut check, raw.origin.as_deref(), listen, https);
+        let origins = site::origins(&mut check, raw.origin.as_deref(), listen, https);
         let expected = "a host, with a port where it is not the scheme's own, such as www.example.org";
         let hosts =
             raw.hosts.iter().filter_map(|host| check.read("hosts", host, expected, Host::parse)).collect();
         let csrf = raw.csrf.check(&mut check, https, &mut warnings);
         let headers = raw.headers.check(&mut check, &raw.csp, &mut warnings);
-        let login_page = raw.login_page.unwrap_or_else(|| "/login".to_owned());
-        if !is_own_path(&login_page) {
-            check.problem("login_page", &login_page, "a path of the application, such as /login");
+        if let (Some(upstream), Some(listen)) = (&upstream, listen) {
+            site::not_itself(&mut check, upstream, listen, &origins);
         }
         let language = raw.language.as_deref().unwrap_or("en");
         let language = check.read("language", language, "en, de or cs", Language::parse);
         let proxies = check.take(TrustedProxies::parse(&raw.trusted_proxies));
+        if raw.tls_terminated_by_proxy && raw.trusted_proxies.is_empty() {
+            let expected =
+                "the address of the proxy of tls_terminated_by_proxy: all clients would have its address";
+            check.problem("trusted_proxies", "", expected);
+        }
         let clears_whole_site = raw.cookie.logout_clears_cookies_of_whole_site;
         let cookie = cookie(&mut check, raw.cookie, raw.insecure_plain_http);
         let browsers = match (https, plain_http) {
@@ -246,8 +298,12 @@ impl Config {
             (false, false) => Browsers::Loopback,
         };
         let routes = raw.routes.into_iter().enumerate();
-        let routes = routes.map(|(index, route)| route.check(&mut check, index, browsers)).collect();
+        let routes: Vec<Route> =
+            routes.map(|(index, route)| route.check(&mut check, index, browsers)).collect();
+        let needed = routes.iter().any(|route| route.require != Require::Anyone);
         let routes = check.take(Routes::new(routes));
+        let login_page = raw.login_page.unwrap_or_else(|| "/login".to_owned());
+        site::login_page(&mut check, &login_page, routes.as_ref(), needed);
         for (one, other) in routes.iter().flat_map(Routes::differing_in_case) {
             warnings.push(format!(
                 "route {one} and route {other} differ in case: an application may take them for one, so whichever guards more \
@@ -274,31 +330,36 @@ impl Config {
         {
             check.problem("gateway_secret", "(hidden)", "at least 16 visible ASCII characters");
         }
+        let Check { problems, insecure } = check;
+        let named = (tls.clone(), sessions.clone());
         let parts = (|| Some((listen?, upstream?, sessions?, cookie?, routes?, proxies?, headers?)))();
-        let (listen, upstream, sessions, cookie, routes, trusted_proxies, headers) = check.finish(parts)?;
-        Ok(Self {
-            listen,
-            upstream,
-            sessions,
-            origins,
-            hosts,
-            csrf,
-            headers,
-            login_page,
-            language: language.unwrap_or_default(),
-            tls,
-            https,
-            trusted_proxies,
-            cookie,
-            clears_whole_site,
-            routes,
-            limits,
-            flow,
-            guessing,
-            shutdown,
-            gateway_secret: raw.gateway_secret,
-            warnings,
-        })
+        let parts = parts.filter(|_| problems.is_empty());
+        let config =
+            parts.map(|(listen, upstream, sessions, cookie, routes, trusted_proxies, headers)| Self {
+                listen,
+                upstream,
+                sessions,
+                origins,
+                hosts,
+                csrf,
+                headers,
+                login_page,
+                language: language.unwrap_or_default(),
+                tls,
+                https,
+                trusted_proxies,
+                cookie,
+                clears_whole_site,
+                routes,
+                limits,
+                flow,
+                guessing,
+                shutdown,
+                gateway_secret: raw.gateway_secret,
+                insecure,
+                warnings,
+            });
+        Examined { config, tls: named.0, sessions: named.1, problems }
     }
 }
 
@@ -313,11 +374,9 @@ fn guessing(check: &mut Check, raw: &RawLimits) -> GuessingLimits {
     if let Some(sessions) = raw.remembered_sessions {
         limits = limits.remembered(sessions);
     }
-    if let Err(errors) = limits.check() {
-        for problem in errors.problems() {
-            check.problem(&format!("limits.{}", problem.key), &problem.value, &problem.expected);
-        }
-    }
+    check.take_as(limits.check(), |problem| {
+        Some(Problem { key: format!("limits.{}", problem.key), ..problem })
+    });
     limits
 }
 
@@ -334,47 +393,7 @@ fn cookie(check: &mut Check, raw: raw::RawCookie, plain_http: Option<String>) ->
     if let Some(reason) = plain_http {
         options = options.insecure_plain_http(reason);
     }
-    check.take(options.clone().build()).map(|_| options)
-}
-
-fn upstream(url: &str) -> Option<Authority> {
-    let uri = url.parse::<http::Uri>().ok()?;
-    let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
-    let authority = uri.authority()?.clone();
-    (plain && authority.port().is_some() && !authority.as_str().contains('@')).then_some(authority)
-}
-
-fn is_private(host: &str) -> bool {
-    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_private(),
-        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unique_local(),
-        Err(_) => host == "localhost",
-    }
-}
-
-/// Whether a text is a path of this site: for redirects, so never `//host` or anything with a scheme.
-pub(crate) fn is_own_path(text: &str) -> bool {
-    text.starts_with('/')
-        && !text.starts_with("//")
-        && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'?' | b'#' | b'%'))
-}
-
-fn origins(check: &mut Check, origin: Option<&str>, listen: Option<SocketAddr>, https: bool) -> Vec<Origin> {
-    let expected = "scheme, host and port as browsers show them, such as https://example.org";
-    if let Some(text) = origin {
-        let read = check.read("origin", text, expected, |text| Origin::parse(text).ok());
-        return read.into_iter().collect();
-    }
-    let Some(listen) = listen else { return Vec::new() };
-    if !listen.ip().is_loopback() || https {
-        check.problem("origin", "", expected);
-        return Vec::new();
-    }
-    loopback_origins(listen)
-}
-
-/// Under which origins browsers know a gateway on loopback.
-fn loopback_origins(listen: SocketAddr) -> Vec<Origin> {
-    let names = ["127.0.0.1", "localhost", "[::1]"];
-    names.iter().filter_map(|name| Origin::parse(&format!("http://{name}:{}", listen.port())).ok()).collect()
+    // An empty reason has been noted, by the key of the file.
+    let noted = |problem: Problem| (!problem.key.starts_with("cookie.insecure_")).then_some(problem);
+    check.take_as(options.clone().build(), noted).map(|_| options)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
 use cloakroom::core::entropy::Entropy as _;
+use cloakroom::core::policy::Problem;
 use cloakroom::{Pepper, PepperId, Peppers, SystemEntropy};
 use zeroize::Zeroizing;
 
@@ -89,6 +90,43 @@ impl PepperSource {
             }
         }
         Ok(loaded)
+    }
+}
+
+impl PepperSource {
+    /// As `load`, without making anything: the names of the peppers that sessions would be honoured under, as far as that is known, and
+    /// what is wrong with the files.
+    pub(crate) fn look(&self) -> (Option<Vec<PepperId>>, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let mut note = |key: &str, path: &Path, read: anyhow::Result<Pepper>| {
+            read.map(|pepper| pepper.id()).map_err(|error| {
+                let expected = format!("a file with a pepper; {error:#}");
+                problems.push(Problem::new(key, &path.display().to_string(), &expected));
+            })
+        };
+        let live = match self {
+            Self::Fresh | Self::Unneeded => None,
+            // One is made at the start.
+            Self::Beside(path) if !path.exists() => None,
+            Self::Beside(path) => {
+                let kept = kept_key(path).and_then(|key| Ok(Pepper::new(&*key)?));
+                note("store", path, kept).ok().map(|id| vec![id])
+            }
+            Self::Files { current, accepted, retired } => {
+                let first = note("pepper_file", current, read(current));
+                let more: Vec<_> =
+                    accepted.iter().map(|path| note("accepted_pepper_files", path, read(path))).collect();
+                if let Ok(id) = &first
+                    && retired.contains(id)
+                {
+                    let expected = "peppers that are not in use: this one is that of pepper_file, and every session would end";
+                    problems.push(Problem::new("retired_peppers", &id.to_string(), expected));
+                }
+                let all: Result<Vec<_>, ()> = std::iter::once(first).chain(more).collect();
+                all.ok().map(|live| live.into_iter().filter(|id| !retired.contains(id)).collect())
+            }
+        };
+        (live, problems)
     }
 }
 

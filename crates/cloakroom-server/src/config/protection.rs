@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cloakroom::core::csp::{CspOptions, Resource, Weakness};
 use cloakroom::core::csrf::{FORM_FIELD, HEADER_FIELD};
 use cloakroom::core::origin::{CallbackOrigin, Mode, Origin};
+use cloakroom::core::policy::Problem;
 use cloakroom::core::security_headers::{
     CspMode, Opener, Referrer, ResourcePolicy, SecurityHeaders, SecurityHeadersOptions,
 };
@@ -16,7 +17,7 @@ use crate::headers::folded;
 use crate::pages::CSP_REPORT;
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawCsrf {
     pub mode: Option<String>,
@@ -27,7 +28,7 @@ pub struct RawCsrf {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawCsp {
     pub policy: Option<String>,
@@ -51,7 +52,7 @@ pub struct RawCsp {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawHeaders {
     pub csp_mode: Option<String>,
@@ -111,10 +112,7 @@ impl RawCsrf {
             origins.filter_map(|text| check.read("csrf.trusted_origins", text, expected, read)).collect();
         let enforcement = match self.insecure_report_only {
             None => Enforcement::Refuse,
-            Some(reason) => {
-                if reason.trim().is_empty() {
-                    check.problem("csrf.insecure_report_only", "", "a reason, in words");
-                }
+            Some(_) => {
                 warnings.push(
                     "csrf.insecure_report_only: requests from elsewhere are reported and not refused; every site can act \
                      for your users"
@@ -145,23 +143,52 @@ fn own_header(name: &str) -> Option<HeaderName> {
 }
 
 impl RawCsp {
+    /// What pages load: the key, the directive that it adds to, and what is in the list.
+    const fn loaded(&self) -> [(&'static str, &'static str, Resource, &Vec<String>); 9] {
+        [
+            ("images", "img-src", Resource::Image, &self.images),
+            ("styles", "style-src", Resource::Style, &self.styles),
+            ("fonts", "font-src", Resource::Font, &self.fonts),
+            ("media", "media-src", Resource::Media, &self.media),
+            ("connections", "connect-src", Resource::Connect, &self.connections),
+            ("frames", "frame-src", Resource::Frame, &self.frames),
+            ("workers", "worker-src", Resource::Worker, &self.workers),
+            ("manifests", "manifest-src", Resource::Manifest, &self.manifests),
+            ("forms", "form-action", Resource::Form, &self.forms),
+        ]
+    }
+
+    /// A problem of a directive as one of the setting that made it so. An empty reason has been noted, by its key.
+    fn in_the_file(&self, problem: Problem) -> Option<Problem> {
+        let directive = problem.key.strip_prefix("csp.").unwrap_or(&problem.key);
+        if directive.starts_with("insecure.") {
+            return None;
+        }
+        let own = self.directives.keys().find(|name| name.eq_ignore_ascii_case(directive));
+        let list =
+            self.loaded().into_iter().find(|(_, made, _, list)| *made == directive && !list.is_empty());
+        let key = match (own, list, directive) {
+            (_, Some((key, _, _, list)), _) if list.contains(&problem.value) => format!("csp.{key}"),
+            (_, _, "frame-ancestors") if self.framed_by.is_some() => "csp.framed_by".to_owned(),
+            (_, _, "trusted-types") if self.trusted_types.is_some() => "csp.trusted_types".to_owned(),
+            (_, _, "report-uri" | "report-to") if self.report_to.is_some() => "csp.report_to".to_owned(),
+            (Some(own), _, _) => format!("csp.directives.{own}"),
+            (None, Some((key, _, _, _)), _) => format!("csp.{key}"),
+            _ if self.policy.is_some() => {
+                let expected = format!("for {directive}, {}", problem.expected);
+                return Some(Problem::new("csp.policy", &problem.value, &expected));
+            }
+            _ => return Some(problem),
+        };
+        Some(Problem { key, ..problem })
+    }
+
     fn options(&self, check: &mut Check) -> CspOptions {
         let mut options = self.policy.as_deref().map_or_else(CspOptions::default, CspOptions::of);
         for (name, value) in &self.directives {
             options = options.directive(name, value);
         }
-        let loaded = [
-            (Resource::Image, &self.images),
-            (Resource::Style, &self.styles),
-            (Resource::Font, &self.fonts),
-            (Resource::Media, &self.media),
-            (Resource::Connect, &self.connections),
-            (Resource::Frame, &self.frames),
-            (Resource::Worker, &self.workers),
-            (Resource::Manifest, &self.manifests),
-            (Resource::Form, &self.forms),
-        ];
-        for (what, sources) in loaded {
+        for (_, _, what, sources) in self.loaded() {
             for source in sources {
                 options = options.allow(what, source);
             }
@@ -207,8 +234,8 @@ impl RawHeaders {
         csp: &RawCsp,
         warnings: &mut Vec<String>,
     ) -> Option<SecurityHeaders> {
-        let csp = csp.options(check).build();
-        let csp = check.take(csp);
+        let built = csp.options(check).build();
+        let csp = check.take_as(built, |problem| csp.in_the_file(problem));
         let mut options = SecurityHeadersOptions::default();
         // A policy that cannot be used has been noted; the rest is checked all the same.
         let usable = csp.is_some();
@@ -263,7 +290,13 @@ impl RawHeaders {
         if let Some(reason) = self.insecure_hsts_without_subdomains {
             options = options.insecure_hsts_without_subdomains(reason);
         }
-        check.take(options.build())
+        let age = self.hsts_max_age;
+        check.take_as(options.build(), |mut problem| {
+            if problem.key == "headers.hsts_max_age" {
+                problem.value = age.clone().unwrap_or(problem.value);
+            }
+            Some(problem)
+        })
     }
 }
 
@@ -332,11 +365,11 @@ mod tests {
             "csrf.trusted_origins = \"example.org\"",
             "csrf.trusted_origins = \"null\"",
             "csrf.insecure_report_only = ",
-            "csp.img-src = \"*\"",
-            "csp.insecure.unsafe-eval = ",
-            "csp.frame-ancestors = ",
-            "csp.script-src = ",
-            "csp.script-scr = ",
+            "csp.images = \"*\"",
+            "csp.insecure_eval = \"\"",
+            "csp.framed_by = \"http://a.example\"",
+            "csp.directives.script-src = ",
+            "csp.directives.script-scr = ",
             "csp.insecure_accept.nothing = ",
             "headers.csp_mode = ",
             "headers.referrer = ",
@@ -399,7 +432,7 @@ mod tests {
             config(&format!("{more}\n[csrf]\ntrusted_origins = [\"{origin}\"]"))
                 .map(|config| config.csrf.trusted.len())
         };
-        let https = "tls_terminated_by_proxy = true\norigin = \"https://example.org\"";
+        let https = "tls_terminated_by_proxy = true\ntrusted_proxies = [\"10.0.0.1\"]\norigin = \"https://example.org\"";
         assert_eq!(with(https, "https://www.example.org").unwrap(), 1);
         assert_eq!(with("", "http://127.0.0.1:3001").unwrap(), 1);
         for origin in

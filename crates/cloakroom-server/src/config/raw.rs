@@ -8,15 +8,17 @@ use serde::Deserialize;
 
 use super::limits::{RawLimits, RawShutdown};
 use super::protection::{RawCsp, RawCsrf, RawHeaders, callback_origins, resource};
+use super::read::{self, Found};
 use super::{Browsers, Check, Hidden};
 use crate::routes::{Require, Route, SessionUse};
 use cloakroom::Activity;
 use cloakroom::core::origin::{Forgery, Loading};
+use cloakroom::core::policy::Problem;
 
 /// A configuration file. Unknown keys are collected and refused with all other problems: a misspelt security setting must
 /// not be passed over.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file, explained in the file that `cloakroom init` writes")]
 pub struct Raw {
     pub listen: Option<String>,
@@ -44,26 +46,28 @@ pub struct Raw {
     pub shutdown: RawShutdown,
     #[serde(rename = "route")]
     pub routes: Vec<RawRoute>,
-    /// Keys that are no settings.
+    /// Keys that are no settings, and values of the wrong kind.
     #[serde(skip)]
-    pub unknown: Vec<String>,
+    pub problems: Vec<Problem>,
+    /// The keys of settings that weaken something, and the reason given for each.
+    #[serde(skip)]
+    pub insecure: Vec<(String, String)>,
 }
 
 impl Raw {
-    /// Reads a TOML text.
+    /// Reads a TOML text. Keys that are no settings, and values of the wrong kind, are noted and left out.
     ///
     /// # Errors
     ///
-    /// If it is no TOML, or has a value of the wrong kind; the text says where.
+    /// If it is no TOML; the text says where.
     pub fn parse(text: &str) -> Result<Self, ReadError> {
-        let mut unknown = Vec::new();
-        let document = toml::Deserializer::parse(text).map_err(|error| ReadError::new(text, &error))?;
-        let read = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()));
-        read.map(|raw| Self { unknown, ..raw }).map_err(|error| ReadError::new(text, &error))
+        let document = text.parse().map_err(|error| ReadError::new(text, &error))?;
+        let (raw, Found { problems, insecure }) = read::settings(document);
+        Ok(Self { problems, insecure, ..raw })
     }
 
     /// Reads a file, or nothing.
-    pub(super) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let Some(file) = file else { return Ok(Self::default()) };
         let name = file.display();
         let text = std::fs::read_to_string(file)
@@ -86,7 +90,7 @@ impl Raw {
     }
 }
 
-/// A text is no configuration: no TOML, or a value of the wrong kind. Says where.
+/// A text is no TOML. Says where.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ReadError(String);
@@ -108,9 +112,7 @@ impl ReadError {
             return Self(error.to_string());
         }
         let line = before.matches('\n').count() + 1;
-        Self(format!(
-            "line {line} is no TOML, or its value is of the wrong kind; it may hold a password, so it is not shown"
-        ))
+        Self(format!("line {line} is no TOML; it may hold a password, so it is not shown"))
     }
 }
 
@@ -129,7 +131,7 @@ pub(super) struct RawPeppers {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawStoreOptions {
     pub timeout: Option<String>,
@@ -138,10 +140,14 @@ pub struct RawStoreOptions {
     pub prefix: Option<String>,
     pub replicas: Option<u32>,
     pub insecure_plaintext: Option<String>,
+    pub sessions: Option<usize>,
+    pub anonymous: Option<usize>,
+    pub bytes: Option<usize>,
+    pub tombstones: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawTls {
     pub cert: Option<PathBuf>,
@@ -149,7 +155,7 @@ pub struct RawTls {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawCookie {
     pub name: Option<String>,
@@ -158,7 +164,7 @@ pub struct RawCookie {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawPolicy {
     pub level: Option<String>,
@@ -190,8 +196,10 @@ impl RawPolicy {
                 Policy::default()
             }
         };
+        let mut written = Vec::new();
         macro_rules! durations {
             ($($key:ident),*) => {$(
+                written.push((concat!("policy.", stringify!($key)), self.$key.clone()));
                 if let Some(limit) = check.duration(concat!("policy.", stringify!($key)), self.$key.as_ref()) {
                     policy = policy.$key(limit);
                 }
@@ -229,37 +237,32 @@ impl RawPolicy {
         if let Some(reason) = self.insecure_beyond_nist {
             policy = policy.insecure_beyond_nist(reason);
         }
-        check.take(policy.check()).map(|()| policy)
+        // As it stands in the file, in its units.
+        let written = |key: &str| written.iter().find(|(written, _)| *written == key)?.1.clone();
+        let good = check.take_as(policy.check(), |mut problem| {
+            problem.value = written(&problem.key).unwrap_or(problem.value);
+            Some(problem)
+        });
+        good.map(|()| policy)
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys of the file")]
 pub struct RawRoute {
     pub path: String,
-    #[serde(default)]
     pub require: Option<String>,
-    #[serde(default)]
     pub session: Option<String>,
-    #[serde(default)]
     pub activity: Option<String>,
-    #[serde(default)]
     pub login_start: bool,
-    #[serde(default)]
     pub login_callback: bool,
-    #[serde(default)]
     pub callback_origins: Vec<String>,
-    #[serde(default)]
     pub allow_parameters: bool,
-    #[serde(default)]
     pub forgery: Option<String>,
-    #[serde(default)]
     pub loading: Option<String>,
-    #[serde(default)]
     pub min_rate: Option<u64>,
-    #[serde(default)]
     pub transfer_time: Option<String>,
-    #[serde(default)]
     pub resource: Option<String>,
 }
 
@@ -300,7 +303,11 @@ impl RawRoute {
         let key = format!("route[{index}].transfer_time");
         route.transfer_time = check.duration(&key, self.transfer_time.as_ref());
         if route.transfer_time.is_some_and(|time| time.is_zero()) {
-            check.problem(&key, "0s", "a duration of 1s or more");
+            check.problem(
+                &key,
+                self.transfer_time.as_deref().unwrap_or_default(),
+                "a duration of 1s or more",
+            );
         }
         if browsers == Browsers::PlainHttp && (self.login_start || !self.callback_origins.is_empty()) {
             let key = if self.login_start { "login_start" } else { "callback_origins" };
@@ -324,17 +331,19 @@ mod tests {
     fn r108_a_configuration_that_does_not_read_shows_no_password() {
         for text in [
             "store = \"redis://:s3cret@h\" x",
-            "store = [\"redis://:s3cret@h\"]",
             "listen = \"a\"\nstore = \"\"\"\nredis://:s3cret@h\"\"\" x",
             "listen = 1\nstore = \"redis://:s3cret@h",
             "gateway_secret = \"s3cret\" x",
-            "gateway_secret = [\"s3cret\"]",
         ] {
             let error = Raw::parse(text).unwrap_err();
             let said = format!("{error} {error:?}");
             assert!(!said.contains("s3cret") && said.contains("line "), "{text}: {said}");
         }
-        let said = Raw::parse("listen = 1").unwrap_err().to_string();
-        assert!(said.contains("listen = 1") && said.contains("expected a string"), "{said}");
+        for text in ["store = [\"redis://:s3cret@h\"]", "gateway_secret = [\"s3cret\"]"] {
+            let raw = Raw::parse(text).unwrap();
+            assert!(raw.problems.len() == 1 && !format!("{raw:?}").contains("s3cret"), "{raw:?}");
+        }
+        let said = Raw::parse("listen = a b").unwrap_err().to_string();
+        assert!(said.contains("listen = a b") && said.contains("line 1"), "{said}");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use cloakroom::Policy;
+use cloakroom::{MemoryBounds, Policy};
 use cloakroom_postgres::PostgresOptions;
 use cloakroom_redis::RedisOptions;
 
@@ -20,7 +20,7 @@ const EXPECTED: &str = "memory, sqlite: and a path, or the address of a server t
 #[non_exhaustive]
 pub enum StoreChoice {
     /// In the gateway's memory: a restart signs everybody out.
-    Memory,
+    Memory(MemoryBounds),
     /// In one SQLite file.
     Sqlite(PathBuf),
     /// In PostgreSQL, shared by several gateways.
@@ -48,7 +48,7 @@ impl<O> fmt::Debug for Remote<O> {
 impl fmt::Display for StoreChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Memory => f.write_str("memory"),
+            Self::Memory(_) => f.write_str("memory"),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Postgres(Remote { shown, .. }) | Self::Redis(Remote { shown, .. }) => f.write_str(shown),
         }
@@ -65,7 +65,7 @@ impl StoreChoice {
         let refused = |error: &dyn fmt::Display| format!("an address that can be used; {error}");
         let shown = || mask(text);
         match text.split_once(':') {
-            None if text == "memory" => Ok(Self::Memory),
+            None if text == "memory" => Ok(Self::Memory(MemoryBounds::default())),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
             Some(("postgres" | "postgresql", _)) => match PostgresOptions::parse(text) {
                 Ok(options) => Ok(Self::Postgres(Remote { options, shown: shown() })),
@@ -121,7 +121,7 @@ impl SessionsConfig {
         let mut raw = Raw::load(file)?;
         over(&mut raw);
         let mut check = Check::default();
-        check.unknown(&raw.unknown);
+        check.found(std::mem::take(&mut raw.problems), std::mem::take(&mut raw.insecure));
         let read = Self::check(&mut check, raw.sessions(), Purpose::LookAfter);
         check.finish(read).context("the configuration cannot be used")
     }
@@ -129,6 +129,11 @@ impl SessionsConfig {
     pub(super) fn check(check: &mut Check, raw: raw::RawSessions, purpose: Purpose) -> Option<Self> {
         let policy = raw.policy.check(check);
         let text = raw.store.as_deref().unwrap_or("sqlite:.cloakroom/sessions.db");
+        // In the address the option has the name that it has in the file.
+        let query = text.split_once('?').map_or("", |(_, query)| query);
+        if let Some(reason) = query.split('&').find_map(|pair| pair.strip_prefix("insecure_plaintext=")) {
+            check.insecure("store, insecure_plaintext".to_owned(), reason.to_owned());
+        }
         let store = match StoreChoice::parse(text) {
             Ok(store) => raw.store_options.apply(check, store),
             Err(expected) => {
@@ -152,15 +157,16 @@ impl raw::RawStoreOptions {
     fn apply(self, check: &mut Check, store: StoreChoice) -> Option<StoreChoice> {
         let timeout = check.duration("store_options.timeout", self.timeout.as_ref());
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            check.problem("store_options.timeout", "0", "a time to wait, such as 2s");
+            check.problem(
+                "store_options.timeout",
+                self.timeout.as_deref().unwrap_or_default(),
+                "a time to wait, such as 2s",
+            );
         }
         if self.connections == Some(0) {
             check.problem("store_options.connections", "0", "at least 1");
         }
-        if self.insecure_plaintext.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
-            check.problem("store_options.insecure_plaintext", "", "a reason, in words");
-        }
-        let remote = store.is_shared();
+        let (remote, memory) = (store.is_shared(), matches!(store, StoreChoice::Memory(_)));
         let (postgres, redis) =
             (matches!(store, StoreChoice::Postgres(_)), matches!(store, StoreChoice::Redis(_)));
         let given = [
@@ -170,6 +176,10 @@ impl raw::RawStoreOptions {
             ("connections", self.connections.is_some() && !postgres),
             ("prefix", self.prefix.is_some() && !redis),
             ("replicas", self.replicas.is_some() && !redis),
+            ("sessions", self.sessions.is_some() && !memory),
+            ("anonymous", self.anonymous.is_some() && !memory),
+            ("bytes", self.bytes.is_some() && !memory),
+            ("tombstones", self.tombstones.is_some() && !memory),
         ];
         for (key, _) in given.iter().filter(|(_, misplaced)| *misplaced) {
             check.problem(&format!("store_options.{key}"), "set", "nothing: this store has no such option");
@@ -189,7 +199,11 @@ impl raw::RawStoreOptions {
                     options = options.insecure_plaintext(reason);
                 }
                 if let Err(error) = options.check() {
-                    check.problem("store", &shown, &format!("another address or other options: {error}"));
+                    check.problem(
+                        "store",
+                        &shown,
+                        format!("another address or other store_options: {error}"),
+                    );
                 }
                 StoreChoice::Postgres(Remote { options, shown })
             }
@@ -206,10 +220,51 @@ impl raw::RawStoreOptions {
                 if let Some(replicas) = self.replicas {
                     options = options.replicas(replicas);
                 }
+                if let Err(error) = options.check()
+                    && given.iter().all(|(_, misplaced)| !misplaced)
+                {
+                    check.problem(
+                        "store",
+                        &shown,
+                        format!("another address or other store_options: {error}"),
+                    );
+                }
                 StoreChoice::Redis(Remote { options, shown })
             }
-            embedded => embedded,
+            StoreChoice::Memory(_) => StoreChoice::Memory(self.memory(check)),
+            embedded @ StoreChoice::Sqlite(_) => embedded,
         })
+    }
+}
+
+impl raw::RawStoreOptions {
+    /// How much a store in memory holds.
+    fn memory(&self, check: &mut Check) -> MemoryBounds {
+        const MOST: usize = 1_000_000_000;
+        let mut bounds = MemoryBounds::default();
+        let sessions = self.sessions.unwrap_or(MemoryBounds::SESSIONS);
+        let mut bound = |key: &str,
+                         value: Option<usize>,
+                         least: usize,
+                         most: usize,
+                         set: &dyn Fn(MemoryBounds, usize) -> MemoryBounds| {
+            let Some(value) = value else { return };
+            if (least..=most).contains(&value) {
+                bounds = set(bounds, value);
+            } else {
+                check.problem(
+                    &format!("store_options.{key}"),
+                    value.to_string(),
+                    format!("{least} to {most}"),
+                );
+            }
+        };
+        bound("sessions", self.sessions, 1, MOST, &MemoryBounds::sessions);
+        bound("anonymous", self.anonymous, 0, sessions.min(MOST), &MemoryBounds::anonymous);
+        let least = sessions.min(MOST).saturating_mul(MemoryBounds::BYTES_EACH_MIN);
+        bound("bytes", self.bytes, least, usize::MAX, &MemoryBounds::bytes);
+        bound("tombstones", self.tombstones, 0, MOST, &MemoryBounds::tombstones);
+        bounds
     }
 }
 
@@ -230,7 +285,7 @@ impl raw::RawPeppers {
             return None;
         }
         Some(match store? {
-            StoreChoice::Memory => PepperSource::Fresh,
+            StoreChoice::Memory(_) => PepperSource::Fresh,
             StoreChoice::Sqlite(path) => PepperSource::Beside(path.with_file_name("pepper")),
             _ => {
                 check.problem(

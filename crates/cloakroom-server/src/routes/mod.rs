@@ -167,3 +167,8 @@ impl Route {
 pub fn is_own(normal: &Normal) -> bool {
     normal.segments().first().is_some_and(|first| first == OWN_SEGMENT)
 }
+
+/// A path as it reads where case, a slash at the end and parameters do not matter: for comparing only.
+pub(crate) fn folded(normal: &Normal) -> Vec<String> {
+    table::trimmed(normal.segments()).iter().map(|segment| fold::fold(segment)).collect()
+}

@@ -49,7 +49,7 @@ fn is_plain(segment: &[u8]) -> bool {
 }
 
 /// A path's segments without the empty one that a slash at the end makes.
-fn trimmed(segments: &[Vec<u8>]) -> &[Vec<u8>] {
+pub(super) fn trimmed(segments: &[Vec<u8>]) -> &[Vec<u8>] {
     match segments.split_last() {
         Some((last, rest)) if last.is_empty() => rest,
         _ => segments,
