@@ -163,6 +163,8 @@ impl raw::RawStoreOptions {
                 "a time to wait, such as 2s",
             );
         }
+        // Noted; not to be said again by the store.
+        let timeout = timeout.filter(|timeout| !timeout.is_zero());
         if self.connections == Some(0) {
             check.problem("store_options.connections", "0", "at least 1");
         }
@@ -189,7 +191,7 @@ impl raw::RawStoreOptions {
                 if let Some(timeout) = timeout {
                     options = options.timeout(timeout);
                 }
-                if let Some(connections) = self.connections {
+                if let Some(connections) = self.connections.filter(|connections| *connections > 0) {
                     options = options.pool_size(connections);
                 }
                 if let Some(schema) = self.schema {
