@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cloakroom::core::clock::Clock;
 use cloakroom::core::policy::Problem;
@@ -28,8 +28,8 @@ pub(crate) struct Inspection {
 }
 
 impl Inspection {
-    fn problem(&mut self, key: &str, value: impl ToString, expected: impl AsRef<str>) {
-        self.problems.push(Problem::new(key, &value.to_string(), expected.as_ref()));
+    fn problem(&mut self, key: &str, value: &impl ToString, expected: &str) {
+        self.problems.push(Problem::new(key, &value.to_string(), expected));
     }
 }
 
@@ -37,7 +37,7 @@ impl Inspection {
 pub(crate) async fn inspect(examined: &Examined) -> Inspection {
     let mut found = Inspection::default();
     if let Some((cert, key)) = &examined.tls {
-        let (problems, warnings) = tls::inspect(cert, key, SystemTime::now());
+        let (problems, warnings) = tls::inspect(cert, key, SystemClock.now().unwrap_or_default());
         found.problems.extend(problems);
         found.warnings.extend(warnings);
     }
@@ -73,7 +73,7 @@ async fn store(config: &SessionsConfig, live: Option<&[PepperId]>, found: &mut I
     match looked {
         Ok(()) => {}
         Err(error) if error.is::<Refused>() => {
-            found.problem("store", &config.store, format!("one that can be used; {error}"));
+            found.problem("store", &config.store, &format!("one that can be used; {error}"));
         }
         Err(error) => found.away = Some(error),
     }
@@ -91,7 +91,7 @@ async fn look(
     found.difference = Some(difference);
     if difference > config.policy.skew() {
         let value = show(difference);
-        found.problem("store", &config.store, open::clocks_differ(config, &value));
+        found.problem("store", &config.store, &open::clocks_differ(config, &value));
     }
     foreign(config, &known?, live, found);
     Ok(())
@@ -101,11 +101,11 @@ fn sqlite(config: &SessionsConfig, path: &Path, live: Option<&[PepperId]>, found
     const KEY: &str = "store";
     match SqliteStore::peppers_in(path) {
         Err(error) => {
-            found.problem(KEY, &config.store, format!("a file that can be used; {}", open::chain(&error)))
+            found.problem(KEY, &config.store, &format!("a file that can be used; {}", open::chain(&error)));
         }
         Ok(None) => {
             if let Err(why) = can_be_made(path) {
-                found.problem(KEY, &config.store, format!("a file that exists or can be made; {why}"));
+                found.problem(KEY, &config.store, &format!("a file that exists or can be made; {why}"));
             }
         }
         Ok(Some(known)) => {
@@ -114,11 +114,11 @@ fn sqlite(config: &SessionsConfig, path: &Path, live: Option<&[PepperId]>, found
                 path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             for place in [path, folder] {
                 if !writable(place) {
-                    found.problem(KEY, &config.store, format!("the right to write to {}", place.display()));
+                    found.problem(KEY, &config.store, &format!("the right to write to {}", place.display()));
                 }
             }
             if let Err(refused) = open::lost(config, &known) {
-                found.problem(KEY, &config.store, format!("sessions that can be opened; {refused}"));
+                found.problem(KEY, &config.store, &format!("sessions that can be opened; {refused}"));
             } else {
                 foreign(config, &known, live, found);
             }
@@ -133,7 +133,7 @@ fn foreign(config: &SessionsConfig, known: &[PepperId], live: Option<&[PepperId]
         found.problem(
             "store",
             &config.store,
-            format!("sessions that can be opened; {}", open::foreign(config, known, live)),
+            &format!("sessions that can be opened; {}", open::foreign(config, known, live)),
         );
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use cloakroom::core::clock::Timestamp;
 use cloakroom::core::policy::Problem;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -108,7 +109,7 @@ fn certified(
 }
 
 /// Looks whether certificate and key can be used, at a given time: what is wrong, and what soon will be.
-pub(crate) fn inspect(cert: &Path, key: &Path, now: SystemTime) -> (Vec<Problem>, Vec<String>) {
+pub(crate) fn inspect(cert: &Path, key: &Path, now: Timestamp) -> (Vec<Problem>, Vec<String>) {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let mut problem = |key: &str, path: &Path, expected: String| {
         problems.push(Problem::new(key, &path.display().to_string(), &expected));
@@ -175,8 +176,8 @@ impl Dates {
         Some(Self { from: validity.not_before.to_unix_duration(), to: validity.not_after.to_unix_duration() })
     }
 
-    fn at(self, now: SystemTime) -> Standing {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    fn at(self, now: Timestamp) -> Standing {
+        let now = Duration::from_millis(now.as_millis());
         let near = NEAR.min(self.to.saturating_sub(self.from) / 3);
         match self.to.checked_sub(now) {
             _ if now < self.from => Standing::Early,

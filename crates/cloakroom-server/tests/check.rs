@@ -4,6 +4,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use cloakroom::SystemClock;
+use cloakroom::core::clock::Clock as _;
+
 fn check(folder: &Path, text: &str, more: &[&str]) -> (Option<i32>, String) {
     std::fs::write(folder.join("cloakroom.toml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
@@ -17,7 +20,8 @@ fn check(folder: &Path, text: &str, more: &[&str]) -> (Option<i32>, String) {
 fn certificate(folder: &Path, name: &str, begun: i64, lasts: i64) {
     let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let day = std::time::Duration::from_secs(86_400);
-    let now = std::time::SystemTime::now();
+    let now = std::time::Duration::from_millis(SystemClock.now().unwrap().as_millis());
+    let now = std::time::SystemTime::UNIX_EPOCH + now;
     let at = |days: i64| {
         let by = day * u32::try_from(days.abs()).unwrap();
         if days < 0 { now - by } else { now + by }

@@ -24,7 +24,7 @@ pub(super) async fn run(common: Common) -> anyhow::Result<()> {
     let upstream = format!("http://{}", behind.local_addr()?);
     // Only a file that is named: the demo is to work wherever it is tried.
     let file = common.place.config.clone();
-    let mut config = common.load_from(file, |raw| {
+    let mut config = common.load_from(file.as_deref(), |raw| {
         let Raw { routes, login_page, cookie, .. } = demo();
         raw.upstream = Some(upstream);
         raw.gateway_secret = Some(secret.clone().into());

@@ -9,12 +9,12 @@ mod pepper;
 mod sessions;
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use cloakroom::Handle;
+use cloakroom::core::clock::Clock as _;
+use cloakroom::{Handle, SystemClock};
 
 use crate::config::{Config, Examined, Hidden, Raw, SessionsConfig};
 use crate::{listen, serve, signals, tls};
@@ -181,12 +181,12 @@ impl Common {
     /// What is configured for the site.
     fn load(self, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Config> {
         let file = self.place.file();
-        self.load_from(file, over)
+        self.load_from(file.as_deref(), over)
     }
 
-    fn load_from(self, file: Option<PathBuf>, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Config> {
+    fn load_from(self, file: Option<&Path>, over: impl FnOnce(&mut Raw)) -> anyhow::Result<Config> {
         let named_by = self.place.named_by();
-        let mut config = Config::load(file.as_deref(), |raw| self.lay_over(raw, over))?;
+        let mut config = Config::load(file, |raw| self.lay_over(raw, over))?;
         config.sessions.named_by = named_by;
         Ok(config)
     }
@@ -261,7 +261,7 @@ fn prepare(config: &mut Config) {
     }
     if let Some((cert, key)) = &config.tls {
         // What cannot be used at all is refused when it is loaded; an expired certificate may be replaced any minute.
-        let (problems, warnings) = tls::inspect(cert, key, SystemTime::now());
+        let (problems, warnings) = tls::inspect(cert, key, SystemClock.now().unwrap_or_default());
         config.warnings.extend(problems.iter().map(ToString::to_string).chain(warnings));
     }
     for warning in &config.warnings {
