@@ -183,6 +183,10 @@ impl Full {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IsStream;
 
+/// That somebody sees to it already that a response's client is fast enough.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IsRelayed;
+
 #[cfg(test)]
 mod tests {
     use super::*;

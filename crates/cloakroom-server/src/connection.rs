@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -68,8 +68,11 @@ impl Serving {
         let (edge, health, shown) = (self.edge, self.health, self.phase.clone());
         let sends = Arc::clone(&linger);
         let lane = edge.lane();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let under_way = UnderWay::begin(&requests);
+            if request.version() == Version::HTTP_2 {
+                request.extensions_mut().insert(Turn::new(&requests));
+            }
             // A body that is refused is on its way all the same: see `linger`.
             sends.store(!request.body().is_end_stream(), Ordering::Relaxed);
             let (edge, health, phase) = (edge.clone(), health.clone(), *shown.borrow());
@@ -89,6 +92,7 @@ impl Serving {
         let connection = self.server.serve_connection_with_upgrades(io, service);
         let mut connection = std::pin::pin!(connection);
         let mut phase = self.phase;
+        let mut answered = open.clone();
         // The http library's own limit begins only once it knows which version is spoken, and HTTP/2 has none.
         tokio::select! {
             // A client that breaks off, or sends what is no HTTP, has had its answer from the http library.
@@ -104,11 +108,13 @@ impl Serving {
             _ = &mut connection => return,
             () = stopped(&mut phase) => {}
             () = idle(&mut open, &written, self.idle_timeout) => {}
+            () = unread(&mut answered, &written, self.idle_timeout) => {}
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             _ = &mut connection => {}
             () = idle(&mut open, &written, FAREWELL) => {}
+            () = unread(&mut answered, &written, self.idle_timeout) => {}
         }
     }
 }
@@ -129,11 +135,30 @@ async fn idle(open: &mut watch::Receiver<Requests>, written: &Written, patience:
         if tokio::time::timeout(patience, async { again.await.is_ok() }).await == Ok(true) {
             continue;
         }
-        let least = patience.as_secs().max(1) * READING;
-        if !written.waits() || written.bytes() - before < least {
+        if !written.waits() || written.bytes() - before < least(patience) {
             return;
         }
     }
+}
+
+/// Comes when there was something to take for so long, and the client has hardly taken any of it. What else it asks meanwhile does
+/// not count: over HTTP/2 it could leave a hundred answers where they are, and ask for one more now and then.
+async fn unread(open: &mut watch::Receiver<Requests>, written: &Written, patience: Duration) {
+    loop {
+        drop(open.wait_for(|requests| requests.to_take > 0).await);
+        let before = written.bytes();
+        let taken = open.wait_for(|requests| requests.to_take == 0);
+        if tokio::time::timeout(patience, async { taken.await.is_ok() }).await != Ok(true)
+            && written.bytes() - before < least(patience)
+        {
+            return;
+        }
+    }
+}
+
+/// How much whoever reads has read in that time.
+fn least(patience: Duration) -> u64 {
+    patience.as_secs().max(1) * READING
 }
 
 fn stopping() -> http::Response<Stream> {
@@ -149,6 +174,53 @@ struct Requests {
     ever: bool,
     /// How many are under way: not answered yet, or their response not written yet.
     open: usize,
+    /// How many have an answer that is there for the client to take.
+    to_take: usize,
+}
+
+/// Whose turn it is with a request: the application's, or its client's. All that is sent of an answer holds it, and with the
+/// last of that it is over.
+#[derive(Clone)]
+pub(crate) struct Turn(Arc<Answered>);
+
+struct Answered {
+    requests: Arc<watch::Sender<Requests>>,
+    to_take: AtomicBool,
+}
+
+impl Turn {
+    fn new(requests: &Arc<watch::Sender<Requests>>) -> Self {
+        Self(Arc::new(Answered { requests: Arc::clone(requests), to_take: AtomicBool::new(false) }))
+    }
+
+    /// There is something for the client to take, or there is not.
+    pub(crate) fn is_clients(&self, to_take: bool) {
+        self.0.note(to_take);
+    }
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Turn").field(&self.0.to_take).finish()
+    }
+}
+
+impl Answered {
+    fn note(&self, to_take: bool) {
+        if self.to_take.swap(to_take, Ordering::AcqRel) == to_take {
+            return;
+        }
+        self.requests.send_modify(|requests| {
+            requests.to_take =
+                if to_take { requests.to_take.saturating_add(1) } else { requests.to_take.saturating_sub(1) };
+        });
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.note(false);
+    }
 }
 
 /// Counts a request as long as it lives.
@@ -157,7 +229,7 @@ struct UnderWay(Arc<watch::Sender<Requests>>);
 impl UnderWay {
     fn begin(requests: &Arc<watch::Sender<Requests>>) -> Self {
         requests.send_modify(|requests| {
-            *requests = Requests { ever: true, open: requests.open.saturating_add(1) };
+            *requests = Requests { ever: true, open: requests.open.saturating_add(1), ..*requests };
         });
         Self(Arc::clone(requests))
     }
@@ -204,7 +276,7 @@ mod tests {
     /// How many seconds a client has to whom nothing more is answered, and who takes so many bytes a second of so many.
     async fn has(rate: usize, of: usize) -> u64 {
         const PATIENCE: Duration = Duration::from_secs(10);
-        let (_requests, mut open) = watch::channel(Requests { ever: true, open: 0 });
+        let (_requests, mut open) = watch::channel(Requests { ever: true, ..Requests::default() });
         let written = Arc::new(Written::default());
         let begun = Instant::now();
         let client = async {

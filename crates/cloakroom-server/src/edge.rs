@@ -21,21 +21,25 @@ use tower_service::Service as _;
 
 use crate::body::Stream;
 use crate::border::{self, Border, Standing};
-use crate::bound::{Full, InAll, IsStream, PerAddress};
+use crate::bound::{Full, InAll, IsRelayed, IsStream, PerAddress};
 use crate::config::{Config, Enforcement};
+use crate::connection::Turn;
 use crate::csrf::{Names, Tokens, Wanted};
 use crate::desk::Desk;
 use crate::errand::Errand;
 use crate::forwarded::{self, TrustedProxies};
 use crate::headers::{self, Limits};
+use crate::held::Budget;
 use crate::hosts::Hosts;
 use crate::language::Language;
 use crate::login::Door;
 use crate::login_flow::LoginFlows;
 use crate::open::Opened;
+use crate::pace::Pace;
 use crate::path::Normal;
 use crate::problem::{self, Asker, Cause, Refusal, refuse};
 use crate::protection::{Leave, Protection};
+use crate::relay::Terms;
 use crate::routes::{Route, Routes, SessionUse, is_own};
 use crate::seldom::Seldom;
 
@@ -61,6 +65,8 @@ pub struct Ask {
     pub nonce: Option<Nonce>,
     /// Held by what goes on after the response, so that a shutdown waits for it.
     pub flight: mpsc::Sender<()>,
+    /// Whose turn it is with the request, over HTTP/2.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// What is asked of a request's form token.
@@ -105,6 +111,7 @@ struct Shared {
     addresses: PerAddress,
     all: InAll,
     lane: usize,
+    pace: Pace,
     turned_away: Seldom,
     /// Held by each request under way, so that a shutdown can wait for all of them.
     flights: mpsc::Sender<()>,
@@ -159,6 +166,7 @@ impl Edge {
             addresses: PerAddress::new(config.flow.bounds.address_requests),
             all: InAll::new(config.flow.bounds.all_requests),
             lane: config.flow.bounds.connection_requests,
+            pace: config.flow.pace,
             turned_away: Seldom::default(),
             flights,
         };
@@ -190,7 +198,6 @@ impl Edge {
     /// One that finds its connection's or address's bound reached is not begun. It waits for the connection's as long as its client
     /// does.
     pub async fn serve(&self, request: Request<Incoming>, peer: SocketAddr, lane: &Lane) -> Response<Stream> {
-        let http1 = request.version() <= http::Version::HTTP_11;
         let edge = self.clone();
         let panicked = || self.protect(plain(StatusCode::INTERNAL_SERVER_ERROR));
         let judged = Errand::new(async move { edge.let_in(request, peer) }).await;
@@ -214,21 +221,40 @@ impl Edge {
             }
         };
         let (edge, flight) = (self.clone(), self.0.flights.clone());
+        let whose = request.extensions().get::<Ask>().and_then(|ask| ask.turn.clone());
         let run = Errand::new(async move {
             let Ok(mut response) = edge.0.service.clone().call(request).await;
             drop(flight);
             edge.word(&mut response, &asker);
             // A stream has a place of its own.
             if response.extensions_mut().remove::<IsStream>().is_none() && !response.body().is_end_stream() {
-                let held = (turn, place);
-                // What HTTP/2 has ready for a client is there for each of its streams, and over HTTP/1.1 once for a connection.
-                response =
-                    response.map(|body| if http1 { body.holding(held) } else { body.holding_bytes(held) });
+                let own = response.extensions_mut().remove::<IsRelayed>().is_none();
+                response = response.map(|body| edge.take_in((turn, place), whose, own, body));
             }
             edge.0.protection.apply(&mut response, &leave);
             response
         });
         run.await.unwrap_or_else(panicked)
+    }
+
+    /// A response's body, which holds the place of its request until its client has taken it. Over HTTP/2 there is something ready
+    /// for each stream of a client, over HTTP/1.1 once for a connection.
+    fn take_in(
+        &self,
+        place: impl Send + Sync + Unpin + 'static,
+        turn: Option<Turn>,
+        own: bool,
+        body: Stream,
+    ) -> Stream {
+        match turn {
+            None => body.holding(place),
+            Some(turn) if own => {
+                let (pace, budget) = (self.0.pace, Budget::new(0));
+                let terms = Terms { pace, each: 0, budget, turn: Some(turn.clone()) };
+                body.relayed(terms, false).holding_bytes((place, turn))
+            }
+            Some(turn) => body.holding_bytes((place, turn)),
+        }
     }
 
     /// What the requests of a connection share.
@@ -358,7 +384,8 @@ impl Edge {
         let target = Arc::new(target);
         let (flight, nonce) = (shared.flights.clone(), leave.nonce.clone());
         let callback = found.standing == Standing::Callback;
-        let ask = Ask { target, route, client, host, websocket, callback, token, nonce, flight };
+        let turn = parts.extensions.remove::<Turn>();
+        let ask = Ask { target, route, client, host, websocket, callback, token, nonce, flight, turn };
         parts.extensions.insert(ask);
         Ok(Request::from_parts(parts, body))
     }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::body::{BodyError, Stream};
+use crate::connection::Turn;
 use crate::held::{Budget, Share};
 use crate::pace::{Bucket, Pace, TooSlow};
 
@@ -29,6 +30,16 @@ pub(crate) struct Terms {
     /// Bytes that are held of it.
     pub(crate) each: usize,
     pub(crate) budget: Budget,
+    /// Told when there is something for the client to take.
+    pub(crate) turn: Option<Turn>,
+}
+
+impl Terms {
+    fn to_take(&self, to_take: bool) {
+        if let Some(turn) = &self.turn {
+            turn.is_clients(to_take);
+        }
+    }
 }
 
 /// A response's body that is not the application's concern for longer than it has to be.
@@ -66,7 +77,7 @@ impl Relay {
     /// Gives the rest to a task, if there is any.
     fn hand_over(&mut self) {
         let State::Direct { body, first, free, terms } = &mut self.0 else { return };
-        if *free > 0 || body.is_end_stream() {
+        if *free > 0 || (first.is_none() && body.is_end_stream()) {
             return;
         }
         let shared = Arc::new(Shared::default());
@@ -185,6 +196,7 @@ async fn read(mut body: Stream, shared: Arc<Shared>, terms: Terms) {
         let (bytes, taken) = {
             let mut line = shared.lock();
             if line.gone || (ended && line.frames.is_empty()) {
+                // What is left is with the http library.
                 return;
             }
             (line.bytes, std::mem::take(&mut line.taken))
@@ -202,6 +214,7 @@ async fn read(mut body: Stream, shared: Arc<Shared>, terms: Terms) {
         } else if behind.is_none() {
             behind = Some(Instant::now());
         }
+        terms.to_take(bytes > 0);
         tokio::select! {
             biased;
             () = shared.taken.notified() => {}
@@ -214,6 +227,7 @@ async fn read(mut body: Stream, shared: Arc<Shared>, terms: Terms) {
                 },
                 end => {
                     ended = true;
+                    terms.to_take(true);
                     // The application is through with it.
                     body = Stream::default();
                     shared.end(end.map_or(Ok(()), |end| end.map(drop)));
@@ -277,7 +291,7 @@ mod tests {
 
     fn terms(each: usize, all: usize) -> Terms {
         let pace = Pace { rate: 100, grace: Duration::from_secs(30), time: Duration::from_secs(3600) };
-        Terms { pace, each, budget: Budget::new(all) }
+        Terms { pace, each, budget: Budget::new(all), turn: None }
     }
 
     /// An application that says so many pieces, and how many it could say until nobody took more.

@@ -165,6 +165,46 @@ async fn over_http_2_an_answer_counts_until_its_client_has_taken_it() {
 }
 
 #[tokio::test]
+async fn over_http_2_answers_that_are_left_where_they_are_do_not_keep_others_out_for_long() {
+    for (what, window) in [("no room for anything", 0), ("room for a part", 1000)] {
+        let (application, address) = Scripted::start().await;
+        let limits = "[limits]\nrequests = 2\nidle_timeout = \"1s\"";
+        let gateway = gateway_before(address, limits).await;
+        let stream = TcpStream::connect(gateway.address).await.unwrap();
+        let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let client = client.initial_stream_window_size(window).handshake(TokioIo::new(stream));
+        let (mut sender, connection) = client.await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            sender.ready().await.unwrap();
+            let asked = sender.send_request(request(&gateway, "/"));
+            let (answer, ()) = tokio::join!(asked, async {
+                let body = "x".repeat(4000);
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: 4000\r\nConnection: close\r\n\r\n{body}");
+                application.next().await.write(&answer).await;
+            });
+            answers.push(answer.unwrap());
+        }
+        assert_eq!(gateway.client().get("/.cloakroom/signed-out").await.status, 503, "{what}");
+        // It goes on asking, so it is not idle.
+        let mut now_and_then = tokio::time::interval(Duration::from_millis(400));
+        let live = request(&gateway, "/.cloakroom/live");
+        let asking = tokio::spawn(async move {
+            while sender.ready().await.is_ok() {
+                drop(sender.send_request(live.clone()).await);
+                now_and_then.tick().await;
+            }
+        });
+        drop(connection.await);
+        asking.await.unwrap();
+        while gateway.client().get("/.cloakroom/signed-out").await.status == 503 {}
+        drop(answers);
+    }
+}
+
+#[tokio::test]
 async fn requests_at_the_application_are_bounded_in_all_until_their_answers_are_through() {
     let (application, address) = Scripted::start().await;
     let gateway = gateway_before(address, "[limits]\nupstream_requests = 2").await;

@@ -450,7 +450,7 @@ mod tests {
                  callback_origins = [\"{origin}\"]"
             ))
         };
-        let https = "tls_terminated_by_proxy = true\norigin = \"https://example.org\"";
+        let https = "tls_terminated_by_proxy = true\ntrusted_proxies = [\"127.0.0.1\"]\norigin = \"https://example.org\"";
         for (more, origin, warned) in
             [(https, "https://idp.example", 0), (https, "null", 1), ("", "http://localhost:3001", 0)]
         {

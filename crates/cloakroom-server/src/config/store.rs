@@ -165,6 +165,7 @@ impl raw::RawStoreOptions {
         }
         // Noted; not to be said again by the store.
         let timeout = timeout.filter(|timeout| !timeout.is_zero());
+        let plaintext = self.insecure_plaintext.as_ref().filter(|reason| !reason.trim().is_empty());
         if self.connections == Some(0) {
             check.problem("store_options.connections", "0", "at least 1");
         }
@@ -197,7 +198,7 @@ impl raw::RawStoreOptions {
                 if let Some(schema) = self.schema {
                     options = options.schema(schema);
                 }
-                if let Some(reason) = self.insecure_plaintext {
+                if let Some(reason) = plaintext {
                     options = options.insecure_plaintext(reason);
                 }
                 if let Err(error) = options.check() {
@@ -216,7 +217,7 @@ impl raw::RawStoreOptions {
                 if let Some(prefix) = self.prefix {
                     options = options.prefix(prefix);
                 }
-                if let Some(reason) = self.insecure_plaintext {
+                if let Some(reason) = plaintext {
                     options = options.insecure_plaintext(reason);
                 }
                 if let Some(replicas) = self.replicas {

@@ -12,7 +12,7 @@ use http_body::Body as _;
 use super::Desk;
 use super::failure::Failure;
 use crate::body::Stream;
-use crate::bound::{Full, IsStream};
+use crate::bound::{Full, IsRelayed, IsStream};
 use crate::csrf::Issued;
 use crate::edge::Ask;
 use crate::forwarded;
@@ -152,7 +152,9 @@ impl Desk {
             response = response.map(|body| body.holding(place));
         } else {
             let pace = ask.route.pace(self.0.flow.pace);
-            let terms = Terms { pace, each: self.0.flow.held.each, budget: self.0.budget.clone() };
+            let (budget, turn) = (self.0.budget.clone(), ask.turn.clone());
+            let terms = Terms { pace, each: self.0.flow.held.each, budget, turn };
+            response.extensions_mut().insert(IsRelayed);
             response = response.map(|body| body.holding(place).relayed(terms, http1));
         }
         Ok(match ended.filter(|_| !response.body().is_end_stream()) {
