@@ -40,15 +40,14 @@ on_every_store! {
 #[test]
 fn a_store_that_breaks_the_contract_is_found_out_by_its_histories() {
     for fault in Fault::ALL {
-        // Some faults need some luck to show; that they never show in many runs does not happen.
-        let found = (0..20).find_map(|seed| {
+        // Some faults need some luck to show, and to show in a few calls; that they never do in many runs does not happen.
+        let mut found = (0..40).filter_map(|seed| {
             let store = Counting::new(Broken::new(MemoryStore::new(), fault));
             let settings = Settings { seed, ..Settings::default() };
             let recorder = block_on(Load::run(&Yielding::both(store), &settings, 2_000));
             check(&recorder.history()).err()
         });
-        let violation = found.unwrap_or_else(|| panic!("{fault:?} went unnoticed"));
-        assert!(!violation.gave_up, "{fault:?}: {violation}");
-        assert!(violation.calls.len() < 60, "{fault:?} is explained by far too much: {violation}");
+        let told = found.any(|violation| !violation.gave_up && violation.calls.len() < 60);
+        assert!(told, "{fault:?} went unnoticed, or was explained by far too much each time");
     }
 }
